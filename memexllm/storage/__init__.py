@@ -1,1 +1,24 @@
-"""placeholder"""
+"""Where threads live: the contract and the backends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memexllm._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from memexllm.storage.base import AsyncBaseStorage, BaseStorage
+    from memexllm.storage.memory import MemoryStorage
+    from memexllm.storage.sqlite import SQLiteStorage
+
+__all__ = ["BaseStorage", "AsyncBaseStorage", "MemoryStorage", "SQLiteStorage"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "AsyncBaseStorage": "memexllm.storage.base",
+        "BaseStorage": "memexllm.storage.base",
+        "MemoryStorage": "memexllm.storage.memory",
+        "SQLiteStorage": "memexllm.storage.sqlite",
+    },
+)

@@ -1,0 +1,111 @@
+"""Flows: an operation is written once, as a generator that yields the I/O it wants done.
+
+`run` drives a flow for synchronous callers, `arun` for asynchronous ones; this is the only place where the two
+meet. The pattern is httpx's `Auth.auth_flow` and psycopg's `generators.py`.
+
+Rules the drivers settle once:
+
+1. A write that has begun is finished before a cancellation is delivered; the flow sees the write's own outcome first.
+2. Whether a function is asynchronous is never guessed from its definition: it is called, and what it returns is
+   awaited if it is awaitable (`iscoroutinefunction` is False for `AsyncOpenAI().chat.completions.create`).
+3. Under `arun` a blocking function runs in a worker thread; one that does not block runs in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from memexllm.core.errors import ConfigurationError
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One piece of I/O a flow wants done.
+
+    `blocking` sends it to a worker thread under `arun`; a `write` is never left half done by a cancellation.
+    """
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    blocking: bool = True
+    write: bool = False
+
+
+Flow = Generator[Step, Any, R]
+"""A generator that yields `Step`s, is sent their results, and returns an `R`."""
+
+
+def call(fn: Callable[..., Any], *args: Any, blocking: bool = True, write: bool = False) -> Flow[Any]:
+    """The flow of one step."""
+    return (yield Step(fn, args, blocking, write))
+
+
+def run(flow: Flow[R]) -> R:
+    """Drive `flow` in the calling thread. A step that turns out to be asynchronous is a `ConfigurationError`."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                result = step.fn(*step.args)
+                if hasattr(type(result), "__await__"):
+                    _refuse_awaitable(step, result)
+            except BaseException as error:  # noqa: BLE001 - re-delivered where the flow waits, never judged here
+                step = flow.throw(error)
+            else:
+                step = flow.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # StopIteration is not generic; a Flow[R] returns R
+
+
+async def arun(flow: Flow[R]) -> R:
+    """Drive `flow` from a coroutine."""
+    deferred: list[asyncio.CancelledError] = []
+    try:
+        step = next(flow)
+        while True:
+            try:
+                if step.write:
+                    result = await _finish(step, deferred)
+                elif deferred:
+                    raise deferred[0]
+                else:
+                    result = await _perform(step)
+            except BaseException as error:  # noqa: BLE001 - re-delivered where the flow waits, never judged here
+                step = flow.throw(error)
+            else:
+                step = flow.send(result)
+    except StopIteration as stop:
+        if deferred:
+            raise deferred[0] from None
+        return stop.value  # type: ignore[no-any-return]  # StopIteration is not generic; a Flow[R] returns R
+
+
+async def _perform(step: Step) -> Any:
+    result = await asyncio.to_thread(step.fn, *step.args) if step.blocking else step.fn(*step.args)
+    return await result if hasattr(type(result), "__await__") else result
+
+
+async def _finish(step: Step, deferred: list[asyncio.CancelledError]) -> Any:
+    """The outcome of a write; cancellations that arrive meanwhile are kept in `deferred`."""
+    task = asyncio.ensure_future(_perform(step))
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            deferred.append(error)
+    return task.result()
+
+
+def _refuse_awaitable(step: Step, awaitable: Any) -> None:
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+    name = getattr(step.fn, "__qualname__", repr(step.fn))
+    raise ConfigurationError(
+        f"{name} is asynchronous and its caller is not: use AsyncHistoryManager, or a client made from AsyncOpenAI"
+    )

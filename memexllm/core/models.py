@@ -1,0 +1,528 @@
+"""The nouns: `Thread` and `Message`.
+
+A message is its *wire form*: the dict that was sent to or received from the API, key order and unknown fields
+included. `role`, `content`, `tool_calls` and the like are views on it; the declared fields are ours. `MessageRow` is
+the same message as plain JSON, the form in which storages keep it and in which a call is put together.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict, TypeVar
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+from memexllm.core.errors import ValidationError
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+ROLES: frozenset[str] = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+BLOCK_ROLES: frozenset[str] = frozenset({"system", "developer"})
+"""Roles whose leading run in a thread is its block."""
+
+Status = Literal["complete", "incomplete", "pending"]
+Clock = Callable[[], datetime]
+IdSource = Callable[[], str]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """32 hexadecimal digits that begin with the time, so ids made later sort later."""
+    return f"{time.time_ns():016x}{os.urandom(8).hex()}"
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970, exact (a float timestamp is not)."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _aware_utc(value: Any) -> Any:
+    """ISO strings and naive datetimes (taken as UTC) become aware UTC; everything else is left to pydantic."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_aware_utc)]
+
+
+class WireDict(dict[str, Any]):
+    """A dict of the wire form whose keys are attributes as well: `part.text`, `call.function.name`.
+
+    It is an ordinary dict for `==`, `json.dumps` and `isinstance`; nested dicts become `WireDict`s when looked at.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return view(self, name)
+        raise AttributeError(f"this {self.get('type', 'part')!r} has no field {name!r}; it has {sorted(self)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self:
+            raise AttributeError(name)
+        del self[name]
+
+
+def view(container: MutableMapping[str, Any], key: str) -> Any:
+    """`container[key]` with dicts (also those in a list) turned into `WireDict`s in place, or None."""
+    value = container.get(key)
+    if type(value) is dict:
+        value = container[key] = WireDict(value)
+    elif type(value) is list:
+        for index, item in enumerate(value):
+            if type(item) is dict:
+                value[index] = WireDict(item)
+    return value
+
+
+class MessageRow(TypedDict):
+    """A message as plain JSON. Keys that would hold a default are absent.
+
+    `seq` is the position in the thread, given by the storage; `created_at` counts microseconds since 1970;
+    `origin` is the `[server, model]` an answer came from; `tokens` is `[count, encoding]`.
+    """
+
+    id: str
+    created_at: int
+    wire: dict[str, Any]
+    seq: NotRequired[int]
+    status: NotRequired[Status]
+    superseded: NotRequired[bool]
+    pinned: NotRequired[bool]
+    turn_id: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
+    origin: NotRequired[list[str | None]]
+    call: NotRequired[dict[str, Any]]
+    tokens: NotRequired[list[Any]]
+
+
+class CallInfo(BaseModel):
+    """What is known of the call that produced an answer: enough to explain it later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    server: str | None = None
+    usage: dict[str, JsonValue] | None = None
+    finish_reason: str | None = None
+    response_id: str | None = None
+    latency_s: float | None = None
+    block_hash: str | None = None
+    cut_seq: int | None = None
+    summary_id: str | None = None
+    recalled_ids: list[str] | None = None
+    repairs: list[str] | None = None
+
+
+_NO_CALL_INFO: dict[str, Any] = dict.fromkeys(CallInfo.model_fields)
+
+
+class TokenCount(BaseModel):
+    """Tokens of a message, counted with the named encoding."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int
+    encoding: str
+
+
+_ABSENT: Any = object()
+_M = TypeVar("_M", bound=BaseModel)
+_set = object.__setattr__
+
+
+def _trusted(cls: type[_M], fields: dict[str, Any]) -> _M:
+    """An instance of values that were validated before they were stored.
+
+    It is what pydantic's own validation leaves behind; `model_construct` does the same at three times the price.
+    """
+    instance = cls.__new__(cls)
+    _set(instance, "__dict__", fields)
+    _set(instance, "__pydantic_fields_set__", set(fields))
+    _set(instance, "__pydantic_extra__", None)
+    _set(instance, "__pydantic_private__", None)
+    return instance
+
+
+class Message(BaseModel):
+    """One message of a thread. Made from its fields, or from a whole wire dict (`wire=`), of which it keeps a copy.
+
+    `content` is None, a string, or a list of parts. Assignment to a view writes through to `wire`. Two messages are
+    equal when their wire form and every declared field but `seq` are.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    wire: dict[str, Any]
+    id: Annotated[str, Field(min_length=1)]
+    created_at: Moment
+    metadata: dict[str, JsonValue]
+    status: Status
+    superseded: bool
+    pinned: bool
+    turn_id: str | None
+    call: CallInfo | None
+    tokens: TokenCount | None
+    seq: int | None
+
+    def __init__(
+        self,
+        role: str = _ABSENT,
+        content: str | Sequence[Mapping[str, Any]] | None = _ABSENT,
+        *,
+        name: str | None = _ABSENT,
+        tool_calls: Sequence[Mapping[str, Any]] | None = _ABSENT,
+        tool_call_id: str | None = _ABSENT,
+        function_call: Mapping[str, Any] | None = _ABSENT,
+        refusal: str | None = _ABSENT,
+        audio: Mapping[str, Any] | None = _ABSENT,
+        wire: Mapping[str, Any] | None = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+        created_at: datetime | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        status: Status = "complete",
+        superseded: bool = False,
+        pinned: bool = False,
+        turn_id: str | None = None,
+        call: CallInfo | Mapping[str, Any] | None = None,
+        tokens: TokenCount | Mapping[str, Any] | None = None,
+        seq: int | None = None,
+    ) -> None:
+        given = {
+            "role": role,
+            "content": content,
+            "name": name,
+            "refusal": refusal,
+            "tool_calls": tool_calls,
+            "tool_call_id": tool_call_id,
+            "function_call": function_call,
+            "audio": audio,
+        }
+        fields = {key: value for key, value in given.items() if value is not _ABSENT}
+        if wire is None:
+            wire = {key: value for key, value in fields.items() if value is not None or key == "content"}
+        elif fields:
+            raise ValidationError(f"a message is made from wire= or from fields; both were given: {sorted(fields)}")
+        with _refusals("message"):
+            super().__init__(
+                wire=_checked_wire(wire),
+                id=new_id() if id is None else id,
+                created_at=utc_now() if created_at is None else created_at,
+                metadata={} if metadata is None else metadata,
+                status=status,
+                superseded=superseded,
+                pinned=pinned,
+                turn_id=turn_id,
+                call=call,
+                tokens=tokens,
+                seq=seq,
+            )
+
+    @classmethod
+    def from_row(cls, row: MessageRow) -> Self:
+        """The message of a row our own code wrote. The row's dicts are taken over, not copied, and not validated."""
+        call = row.get("call")
+        tokens = row.get("tokens")
+        return _trusted(
+            cls,
+            {
+                "wire": row["wire"],
+                "id": row["id"],
+                "created_at": _EPOCH + timedelta(microseconds=row["created_at"]),
+                "metadata": row.get("metadata") or {},
+                "status": row.get("status", "complete"),
+                "superseded": row.get("superseded", False),
+                "pinned": row.get("pinned", False),
+                "turn_id": row.get("turn_id"),
+                "call": None if call is None else _trusted(CallInfo, {**_NO_CALL_INFO, **call}),
+                "tokens": None if tokens is None else TokenCount(count=tokens[0], encoding=tokens[1]),
+                "seq": row.get("seq"),
+            },
+        )
+
+    def row(self) -> MessageRow:
+        """The message as plain JSON; `wire` and `metadata` are the message's own dicts, not copies."""
+        row: MessageRow = {"id": self.id, "created_at": to_micros(self.created_at), "wire": self.wire}
+        if self.seq is not None:
+            row["seq"] = self.seq
+        if self.status != "complete":
+            row["status"] = self.status
+        if self.superseded:
+            row["superseded"] = True
+        if self.pinned:
+            row["pinned"] = True
+        if self.turn_id is not None:
+            row["turn_id"] = self.turn_id
+        if self.metadata:
+            row["metadata"] = self.metadata
+        call = self.call
+        if call is not None:
+            row["origin"] = [call.server, call.model]
+            row["call"] = {key: value for key, value in call.__dict__.items() if value is not None}
+        if self.tokens is not None:
+            row["tokens"] = [self.tokens.count, self.tokens.encoding]
+        return row
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        mine, theirs = self.__dict__, other.__dict__
+        return all(mine[name] == theirs[name] for name in mine if name != "seq")
+
+    __hash__ = None  # type: ignore[assignment]  # a message is mutable
+
+    def __repr__(self) -> str:
+        """Names the message without showing what was said."""
+        return f"Message(role={self.role!r}, id={self.id!r}, seq={self.seq}, status={self.status!r})"
+
+    __str__ = __repr__
+
+    @property
+    def role(self) -> str:
+        return str(self.wire.get("role"))
+
+    @role.setter
+    def role(self, value: str) -> None:
+        self.wire["role"] = _checked_role(value)
+
+    @property
+    def content(self) -> Any:
+        """None, a string, or a list of parts (`WireDict`)."""
+        return view(self.wire, "content")
+
+    @content.setter
+    def content(self, value: Any) -> None:
+        self.wire["content"] = _checked_content(value)
+
+    @property
+    def text(self) -> str:
+        """The text parts joined; empty when there is none."""
+        return text_of(self.wire)
+
+    @property
+    def name(self) -> str | None:
+        return self.wire.get("name")
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        self._write("name", value)
+
+    @property
+    def tool_calls(self) -> Any:
+        """A list of calls (`WireDict`: `call.id`, `call.function.arguments`), or None."""
+        return view(self.wire, "tool_calls")
+
+    @tool_calls.setter
+    def tool_calls(self, value: Any) -> None:
+        self._write("tool_calls", value)
+
+    @property
+    def tool_call_id(self) -> str | None:
+        return self.wire.get("tool_call_id")
+
+    @tool_call_id.setter
+    def tool_call_id(self, value: str | None) -> None:
+        self._write("tool_call_id", value)
+
+    @property
+    def function_call(self) -> Any:
+        return view(self.wire, "function_call")
+
+    @function_call.setter
+    def function_call(self, value: Any) -> None:
+        self._write("function_call", value)
+
+    @property
+    def refusal(self) -> str | None:
+        return self.wire.get("refusal")
+
+    @refusal.setter
+    def refusal(self, value: str | None) -> None:
+        self._write("refusal", value)
+
+    @property
+    def audio(self) -> Any:
+        return view(self.wire, "audio")
+
+    @audio.setter
+    def audio(self, value: Any) -> None:
+        self._write("audio", value)
+
+    def _write(self, key: str, value: Any) -> None:
+        if value is None:
+            self.wire.pop(key, None)
+        else:
+            self.wire[key] = plain(value)
+
+
+class Thread(BaseModel):
+    """A conversation: messages in the order they were said, with what the library keeps about them.
+
+    `state` is the library's own small JSON document (the block, the window's cut); `version` counts the writes.
+    A `partial` thread holds only some of its messages and cannot be saved.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    id: str
+    messages: list[Message]
+    metadata: dict[str, JsonValue]
+    user_id: str | None
+    title: str | None
+    created_at: Moment
+    updated_at: Moment
+    state: dict[str, Any]
+    version: int
+    partial: bool
+    stored_messages: int | None
+    """Live messages in the storage when the thread was read; None for a thread that was made, not read."""
+
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002 - the field's name
+        *,
+        messages: Iterable[Message] = (),
+        metadata: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        title: str | None = None,
+        created_at: datetime | str | None = None,
+        updated_at: datetime | str | None = None,
+        state: Mapping[str, Any] | None = None,
+        version: int = 0,
+        partial: bool = False,
+        stored_messages: int | None = None,
+    ) -> None:
+        created = utc_now() if created_at is None else created_at
+        with _refusals("thread"):
+            super().__init__(
+                id=new_id() if id is None else id,
+                messages=list(messages),
+                metadata={} if metadata is None else metadata,
+                user_id=user_id,
+                title=title,
+                created_at=created,
+                updated_at=created if updated_at is None else updated_at,
+                state={} if state is None else state,
+                version=version,
+                partial=partial,
+                stored_messages=stored_messages,
+            )
+
+    @classmethod
+    def from_storage(cls, **fields: Any) -> Self:
+        """A thread of values that were validated before they were stored; every field must be given."""
+        return _trusted(cls, fields)
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with other values for some fields, which are not validated; the rest is shared."""
+        return _trusted(type(self), {**self.__dict__, **fields})
+
+    @property
+    def message_count(self) -> int:
+        """Live messages: of the storage when the thread was read from one, else of `messages`."""
+        if self.stored_messages is not None:
+            return self.stored_messages
+        return sum(not message.superseded for message in self.messages)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Thread):
+            return NotImplemented
+        mine, theirs = self.__dict__, other.__dict__
+        return all(mine[name] == theirs[name] for name in mine if name != "stored_messages")
+
+    __hash__ = None  # type: ignore[assignment]  # a thread is mutable
+
+    def __repr__(self) -> str:
+        """Names the thread without showing what was said."""
+        return f"Thread(id={self.id!r}, messages={len(self.messages)}, version={self.version}, partial={self.partial})"
+
+    __str__ = __repr__
+
+
+def text_of(wire: Mapping[str, Any]) -> str:
+    """The text of a wire message: its string content, or its text parts joined."""
+    content = wire.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def plain(value: Any) -> Any:
+    """A deep copy made of plain dicts and lists: SDK models are dumped, other iterables become lists."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "model_dump"):
+        return plain(value.model_dump(exclude_unset=True, mode="json"))
+    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
+        return [plain(item) for item in value]
+    return value
+
+
+def copy_row(row: MessageRow) -> MessageRow:
+    """A copy that shares nothing mutable with `row`."""
+    return plain(row)  # type: ignore[no-any-return]  # plain() keeps the shape of what it copies
+
+
+def _checked_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
+    copied: dict[str, Any] = plain(wire)
+    _checked_role(copied.get("role"))
+    _checked_content(copied.get("content"))
+    return copied
+
+
+def _checked_role(role: Any) -> str:
+    if role not in ROLES:
+        raise ValidationError(f"Invalid role: {role!r}; a message is by one of {', '.join(sorted(ROLES))}")
+    return str(role)
+
+
+def _checked_content(content: Any) -> Any:
+    if content is None or isinstance(content, str):
+        return content
+    if isinstance(content, list | tuple) and all(isinstance(part, Mapping | str) for part in content):
+        return plain(content)
+    raise ValidationError(
+        f"Content must be a string or None, or a list of parts; this is {type(content).__name__}: {_shape(content)}"
+    )
+
+
+def _shape(value: Any) -> str:
+    return f"with {len(value)} items" if hasattr(value, "__len__") else "one value"
+
+
+class _refusals:  # noqa: N801 - reads as a clause: with _refusals("message")
+    """Turns pydantic's error into ours, without the values it quotes: they are someone's conversation."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, pydantic.ValidationError):
+            problems = error.errors(include_input=False, include_url=False, include_context=False)
+            told = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems[:3])
+            raise ValidationError(f"{self.what} refused: {told}") from None

@@ -1,0 +1,186 @@
+"""The optional methods of the contract as flows over the four required ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from memexllm.core.errors import ConcurrencyError, MessageNotFoundError, ThreadNotFoundError
+from memexllm.core.flow import Flow, call
+from memexllm.core.models import Message, MessageRow, Thread, TokenCount, copy_row, plain, utc_now
+from memexllm.storage._packing import pack, unpack
+
+
+class _UnsetType:
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Any = _UnsetType()
+"""The value of a `patch_thread` argument that leaves a field as it is."""
+
+
+def append_messages(
+    storage: Any,
+    thread_id: str,
+    messages: Sequence[Message],
+    expected_version: int | None,
+    supersede_from: int | None,
+    supersede: Collection[int],
+    state: Mapping[str, Any] | None,
+    create: Mapping[str, Any] | None,
+    counts: Mapping[int, tuple[int, str]] | None,
+) -> Flow[int]:
+    thread = yield from load(storage, thread_id)
+    if thread is None:
+        if create is None:
+            raise unknown_thread(thread_id)
+        thread = Thread(thread_id, **create)
+    elif create is not None:
+        check_user(thread_id, thread.user_id, create)
+    check_version(thread_id, thread.version, expected_version)
+    for message in thread.messages:
+        seq = message.seq or 0
+        if (supersede_from is not None and seq >= supersede_from) or seq in supersede:
+            message.superseded = True
+        if counts and seq in counts:
+            message.tokens = TokenCount(count=counts[seq][0], encoding=counts[seq][1])
+    first = next_seq(thread)
+    for index, message in enumerate(messages):
+        row = copy_row(message.row())
+        row["seq"] = first + index
+        thread.messages.append(Message.from_row(row))
+    if state:
+        thread.state = {**thread.state, **resolve_new(state, first)}
+    thread.version += 1
+    thread.updated_at = utc_now()
+    yield from call(storage.save_thread, pack(thread), blocking=storage_blocks(storage), write=True)
+    return thread.version
+
+
+def replace_message(storage: Any, thread_id: str, message_id: str, message: Message) -> Flow[None]:
+    thread = yield from _loaded(storage, thread_id)
+    for index, stored in enumerate(thread.messages):
+        if stored.id == message_id:
+            row = copy_row(message.row())
+            row["seq"] = stored.seq if stored.seq is not None else index
+            thread.messages[index] = Message.from_row(row)
+            break
+    else:
+        raise unknown_message(thread_id, message_id)
+    yield from _save_changed(storage, thread)
+
+
+def read_head(storage: Any, thread_id: str) -> Flow[Thread | None]:
+    thread = yield from load(storage, thread_id)
+    if thread is not None:
+        thread.stored_messages = thread.message_count
+        thread.messages = []
+        thread.partial = True
+    return thread
+
+
+def read_messages(
+    storage: Any,
+    thread_id: str,
+    limit: int | None,
+    before: int | None,
+    after: int | None,
+    include_superseded: bool,
+    wire: bool,
+) -> Flow[Any]:
+    thread = yield from load(storage, thread_id)
+    found: list[Message] = []
+    for message in thread.messages if thread is not None else []:
+        seq = message.seq or 0
+        inside = (before is None or seq < before) and (after is None or seq > after)
+        if inside and (include_superseded or not message.superseded):
+            found.append(message)
+    if limit is not None:
+        found = found[:limit] if after is not None else found[max(0, len(found) - limit) :]
+    return [_wire_row(message) for message in found] if wire else found
+
+
+def patch_thread(storage: Any, thread_id: str, title: Any, metadata: Any, user_id: Any, state: Any) -> Flow[None]:
+    thread = yield from _loaded(storage, thread_id)
+    if title is not UNSET:
+        thread.title = title
+    if metadata is not UNSET:
+        thread.metadata = dict(metadata)
+    if user_id is not UNSET:
+        thread.user_id = user_id
+    if state is not UNSET:
+        thread.state = {**thread.state, **plain(state)}
+    yield from _save_changed(storage, thread)
+
+
+def load(storage: Any, thread_id: str) -> Flow[Thread | None]:
+    """The whole thread, unpacked: a copy the caller owns, whatever the storage handed out."""
+    stored = yield from call(storage.get_thread, thread_id, blocking=storage_blocks(storage))
+    return None if stored is None else unpack(stored)
+
+
+def storage_blocks(storage: Any) -> bool:
+    return bool(getattr(storage, "blocking", True))
+
+
+def next_seq(thread: Thread) -> int:
+    return max((message.seq for message in thread.messages if message.seq is not None), default=-1) + 1
+
+
+def resolve_new(state: Mapping[str, Any], first_seq: int) -> dict[str, Any]:
+    """A copy of `state` with each `{"$new": i}` replaced by the seq of message i of the batch."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            if len(value) == 1 and "$new" in value:
+                return first_seq + int(value["$new"])
+            return {key: resolve(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [resolve(item) for item in value]
+        return value
+
+    return {key: resolve(value) for key, value in state.items()}
+
+
+def check_version(thread_id: str, version: int, expected: int | None) -> None:
+    if expected is not None and version != expected:
+        raise ConcurrencyError(
+            f"thread {thread_id!r} is at version {version}, not at the expected {expected}: "
+            "somebody wrote in between; read it again and repeat the call"
+        )
+
+
+def check_user(thread_id: str, owner: str | None, create: Mapping[str, Any]) -> None:
+    """A thread of another user is unknown to this one; callers that name no user see every thread."""
+    user_id = create.get("user_id")
+    if user_id is not None and owner != user_id:
+        raise unknown_thread(thread_id)
+
+
+def unknown_thread(thread_id: str) -> ThreadNotFoundError:
+    return ThreadNotFoundError(f"Thread not found: {thread_id}; create_thread() makes one")
+
+
+def unknown_message(thread_id: str, message_id: str) -> MessageNotFoundError:
+    return MessageNotFoundError(f"thread {thread_id!r} has no message {message_id!r}")
+
+
+def _loaded(storage: Any, thread_id: str) -> Flow[Thread]:
+    thread = yield from load(storage, thread_id)
+    if thread is None:
+        raise unknown_thread(thread_id)
+    return thread
+
+
+def _save_changed(storage: Any, thread: Thread) -> Flow[None]:
+    thread.version += 1
+    thread.updated_at = utc_now()
+    yield from call(storage.save_thread, pack(thread), blocking=storage_blocks(storage), write=True)
+
+
+def _wire_row(message: Message) -> MessageRow:
+    row = message.row()
+    row.pop("metadata", None)
+    row.pop("call", None)
+    return row

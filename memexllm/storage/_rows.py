@@ -1,0 +1,84 @@
+"""How a message lies in a storage of ours: two JSON texts.
+
+The short one holds what a call needs (`WIRE_KEYS`), the other what only a reader of messages needs; so a read for a
+call parses half as much. Texts of many messages are joined and parsed at once: 20 messages in 9 µs instead of 50.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from memexllm.core import jsontext
+from memexllm.core.errors import CorruptThreadError
+from memexllm.core.models import Message, MessageRow
+
+WIRE_KEYS = ("id", "created_at", "wire", "status", "pinned", "turn_id", "origin")
+EXTRA_KEYS = ("metadata", "call")
+
+
+class Encoded(NamedTuple):
+    """`wire_text` lacks `seq`, which the storage knows only inside its transaction: see `with_seq`."""
+
+    wire_text: str
+    extra_text: str | None
+    tokens_text: str | None
+    superseded: bool
+
+
+def encode(message: Message) -> Encoded:
+    row: dict[str, Any] = {**message.row()}
+    wire_part = {key: row[key] for key in WIRE_KEYS if key in row}
+    extra_part = {key: row[key] for key in EXTRA_KEYS if key in row}
+    return Encoded(
+        jsontext.dumps(wire_part, "message"),
+        jsontext.dumps(extra_part, "message") if extra_part else None,
+        jsontext.dumps(row["tokens"]) if "tokens" in row else None,
+        message.superseded,
+    )
+
+
+def with_seq(wire_text: str, seq: int) -> str:
+    return f'{{"seq":{seq},{wire_text[1:]}'
+
+
+def with_marks(wire_text: str, superseded: bool, tokens_text: str | None) -> str:
+    """The text with what can change after a message was stored."""
+    if tokens_text is not None:
+        wire_text = f'{{"tokens":{tokens_text},{wire_text[1:]}'
+    return f'{{"superseded":true,{wire_text[1:]}' if superseded else wire_text
+
+
+def decode_wire(thread_id: str, joined: str) -> list[MessageRow]:
+    """Rows of wire texts joined by commas."""
+    rows: list[MessageRow] = _parse(thread_id, joined)
+    return rows
+
+
+def decode_messages(thread_id: str, joined: str) -> list[Message]:
+    """Messages of alternating wire and extra texts ("null" where there is none) joined by commas."""
+    parts = _parse(thread_id, joined)
+    messages: list[Message] = []
+    for row, extra in zip(parts[::2], parts[1::2], strict=True):
+        if extra:
+            row.update(extra)
+        messages.append(Message.from_row(row))
+    return messages
+
+
+def positions(messages: Sequence[Message]) -> Iterable[int]:
+    """The seqs a replaced thread gets: its own where they ascend, else the next one."""
+    last = -1
+    for message in messages:
+        last = message.seq if message.seq is not None and message.seq > last else last + 1
+        yield last
+
+
+def _parse(thread_id: str, joined: str) -> list[Any]:
+    try:
+        parts: list[Any] = jsontext.loads(f"[{joined}]")
+    except ValueError as error:
+        raise CorruptThreadError(
+            f"the messages of thread {thread_id!r} are there and cannot be read ({error}); nothing was changed"
+        ) from error
+    return parts

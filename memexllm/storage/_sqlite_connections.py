@@ -1,0 +1,182 @@
+"""Connections to one SQLite file: opened when needed, kept when idle, never carried across a fork.
+
+A connection is used by one thread at a time and by any thread in turn. `:memory:` has exactly one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError
+from memexllm.storage import _sqlite_schema
+
+R = TypeVar("R")
+Work = Callable[[sqlite3.Connection], R]
+
+# Connections a forked child inherited. Closing them there would run SQLite's clean-up on the parent's file.
+_inherited: list[list[sqlite3.Connection]] = []
+
+
+class Connections:
+    """`read` and `write` run one piece of work on a connection and turn the driver's errors into ours."""
+
+    def __init__(self, path: str, synchronous: str, busy_timeout_s: float) -> None:
+        self.path = path
+        self._in_memory = path == ":memory:"
+        self._synchronous = synchronous
+        self._busy_timeout_s = busy_timeout_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._idle: list[sqlite3.Connection] = []
+        self._generation = 0
+        # One writer at a time within the process: waiting here is fair, waiting in SQLite is polling.
+        self._writing = threading.RLock()
+        self._memory_lock = threading.RLock() if self._in_memory else contextlib.nullcontext()
+
+    def read(self, operation: str, work: Work[R]) -> R:
+        """`work` on a connection outside a transaction."""
+        with self._memory_lock:
+            return self._perform(operation, work)
+
+    def snapshot(self, operation: str, work: Work[R]) -> R:
+        """`work` that sees one state of the file, however many statements it runs."""
+
+        def in_transaction(connection: sqlite3.Connection) -> R:
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                connection.execute("ROLLBACK")
+
+        return self.read(operation, in_transaction)
+
+    def write(self, operation: str, work: Work[R]) -> R:
+        """`work` as one transaction: committed whole, or not at all when it raises."""
+
+        def in_transaction(connection: sqlite3.Connection) -> R:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        if self._pid != os.getpid():
+            self._leave_inherited()
+        with self._writing, self._memory_lock:
+            return self._perform(operation, in_transaction)
+
+    def close(self) -> None:
+        """Close idle connections; those in use are closed when they come back."""
+        if self._pid != os.getpid():
+            self._leave_inherited()
+            return
+        with self._memory_lock:
+            self._generation += 1
+            while self._idle:
+                self._idle.pop().close()
+
+    def _perform(self, operation: str, work: Work[R]) -> R:
+        if self._pid != os.getpid():
+            self._leave_inherited()
+        generation = self._generation
+        connection: sqlite3.Connection | None = None
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._open()
+            return work(connection)
+        except sqlite3.Error as error:
+            raise self._translated(operation, error) from error
+        finally:
+            if connection is not None:
+                if generation == self._generation:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
+
+    def _leave_inherited(self) -> None:
+        if self._in_memory:
+            # A forked copy of a database in memory is a database of its own; its connection is whole.
+            idle = self._idle
+            self._begin()
+            self._idle = idle
+            return
+        _inherited.append(self._idle)
+        self._begin()
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._in_memory:
+            self._make_private_file()
+        deadline = time.monotonic() + self._busy_timeout_s
+        pause_s = 0.001
+        while True:
+            try:
+                return self._connect()
+            except sqlite3.OperationalError as error:
+                # Turning a new file to WAL, or recovering it, needs it alone, and SQLite does not wait for that.
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.1)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            if not self._in_memory:
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = ON").fetchone()
+            _sqlite_schema.prepare(connection, self._where())
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_private_file(self) -> None:
+        """SQLite would make the file as readable as the umask allows; a conversation is its owner's alone."""
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            if Path(self.path).is_dir():
+                raise ConnectionError(f"{self.path!r} is a directory; give SQLiteStorage the path of a file") from None
+        except OSError as error:
+            raise ConnectionError(
+                f"the database {self.path!r} cannot be made: {error.strerror}; its folder must exist and be writable"
+            ) from error
+
+    def _where(self) -> str:
+        return f"the database {self.path!r}"
+
+    def _translated(self, operation: str, error: sqlite3.Error) -> MemexLLMError:
+        if _is_busy(error):
+            return OperationError(
+                f"Failed to {operation}: {self._where()} was kept busy by another writer for {self._busy_timeout_s:g} s"
+            )
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return IntegrityError(f"Failed to {operation}: {self._where()} is damaged or no SQLite database: {error}")
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            return ConnectionError(f"Failed to {operation}: {self._where()} cannot be opened: {error}")
+        kind = IntegrityError if isinstance(error, sqlite3.IntegrityError) else OperationError
+        return kind(f"Failed to {operation} in {self._where()}: {error}")
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

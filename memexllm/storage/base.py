@@ -1,0 +1,308 @@
+"""The storage contract. Four methods make a storage; everything else has a correct, slower default.
+
+The defaults are written once, as flows over the four methods (`memexllm/storage/_defaults.py`), and driven by both base
+classes. Overriding one makes a storage faster and, for `append_messages`, safe across processes. The laws are tests:
+`memexllm.testing.StorageConformance`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, overload
+
+from memexllm.core.errors import ValidationError
+from memexllm.core.flow import arun, run
+from memexllm.core.models import Message, MessageRow, Thread
+from memexllm.storage import _defaults
+from memexllm.storage._defaults import UNSET
+from memexllm.storage._locks import async_lock, thread_lock
+
+State = Mapping[str, Any]
+Counts = Mapping[int, tuple[int, str]]
+"""Token counts noted after a message was stored: seq → (count, encoding)."""
+
+
+def checked_max_messages(max_messages: int | None) -> int | None:
+    if max_messages is not None and max_messages < 1:
+        raise ValidationError(f"max_messages must be a positive integer, or None for no limit; got {max_messages!r}")
+    return max_messages
+
+
+def refuse_partial(thread: Thread) -> None:
+    """Saving what was only partly read would delete the rest."""
+    if thread.partial:
+        raise ValidationError(
+            f"thread {thread.id!r} was read in part (a limit, a window, or without superseded messages) and cannot be "
+            "saved; append_messages() adds to it, get_thread() without a limit reads it whole"
+        )
+
+
+class BaseStorage(ABC):
+    """Where threads live, for synchronous code. Subclasses own what they open and close it in `close`.
+
+    `max_messages` counts live messages; older ones are deleted for good. `blocking = False` tells the asynchronous
+    manager that calls return at once and need no worker thread.
+    """
+
+    max_messages: int | None = None
+    blocking: bool = True
+
+    def __init__(self, max_messages: int | None = None) -> None:
+        self.max_messages = checked_max_messages(max_messages)
+
+    @abstractmethod
+    def save_thread(self, thread: Thread) -> None:
+        """Create or replace the thread and its messages; keeps only the newest `max_messages`."""
+
+    @abstractmethod
+    def get_thread(self, thread_id: str) -> Thread | None:
+        """The whole thread, superseded messages included; None when there is none.
+
+        Bytes that are there and cannot be read are a `CorruptThreadError`, never None.
+        """
+
+    @abstractmethod
+    def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
+        """Threads in creation order, oldest first, stable under paging."""
+
+    @abstractmethod
+    def delete_thread(self, thread_id: str) -> bool:
+        """Whether there was one to delete."""
+
+    def append_messages(
+        self,
+        thread_id: str,
+        messages: Sequence[Message],
+        *,
+        expected_version: int | None = None,
+        supersede_from: int | None = None,
+        supersede: Collection[int] = (),
+        state: State | None = None,
+        create: Mapping[str, Any] | None = None,
+        counts: Counts | None = None,
+    ) -> int:
+        """Everything a call changes, at once or not at all; the thread's new version.
+
+        In order: the thread is created if there is none and `create` (its `user_id`, `title`, `metadata`) is given,
+        else `ThreadNotFoundError`, also for a thread of another `user_id`; live messages from seq `supersede_from` on
+        and those in `supersede` are superseded; `messages` are appended and get the next seqs; the keys of `state`
+        replace those of the thread's (`{"$new": i}` stands for the seq of message i of this batch); `counts` are
+        noted. A version that is not `expected_version` is a `ConcurrencyError` and changes nothing.
+        """
+        with thread_lock(self, thread_id):
+            return run(
+                _defaults.append_messages(
+                    self,
+                    thread_id,
+                    messages,
+                    expected_version,
+                    supersede_from,
+                    supersede,
+                    state,
+                    create,
+                    counts,
+                )
+            )
+
+    def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
+        """Put `message` in the place (and seq) of `message_id`; `MessageNotFoundError` when it is not there."""
+        with thread_lock(self, thread_id):
+            run(_defaults.replace_message(self, thread_id, message_id, message))
+
+    def read_head(self, thread_id: str) -> Thread | None:
+        """The thread without its messages (`partial`), or None."""
+        return run(_defaults.read_head(self, thread_id))
+
+    @overload
+    def read_messages(
+        self,
+        thread_id: str,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        include_superseded: bool = False,
+        wire: Literal[False] = False,
+    ) -> list[Message]: ...
+    @overload
+    def read_messages(
+        self,
+        thread_id: str,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        include_superseded: bool = False,
+        wire: Literal[True],
+    ) -> list[MessageRow]: ...
+    def read_messages(
+        self,
+        thread_id: str,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        include_superseded: bool = False,
+        wire: bool = False,
+    ) -> list[Message] | list[MessageRow]:
+        """Live messages in order, with seqs between `after` and `before` (both exclusive).
+
+        `limit` keeps the newest of them; when `after` is given, the oldest. An unknown thread has none. `wire=True`
+        gives rows with `seq`, `id`, `created_at`, `wire` and, where they are not defaults, `status`, `origin`,
+        `tokens` and `superseded`, without building messages.
+        """
+        found: list[Message] | list[MessageRow] = run(
+            _defaults.read_messages(self, thread_id, limit, before, after, include_superseded, wire)
+        )
+        return found
+
+    def patch_thread(
+        self,
+        thread_id: str,
+        *,
+        title: str | None = UNSET,
+        metadata: Mapping[str, Any] = UNSET,
+        user_id: str | None = UNSET,
+        state: State = UNSET,
+    ) -> None:
+        """Set fields without touching messages; `state` replaces only the keys given.
+
+        `metadata` replaces the whole of it. An unknown thread is a `ThreadNotFoundError`.
+        """
+        with thread_lock(self, thread_id):
+            run(_defaults.patch_thread(self, thread_id, title, metadata, user_id, state))
+
+    def close(self) -> None:
+        """Close what this storage opened; it may be used again afterwards, which opens it anew."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncBaseStorage(ABC):
+    """Async `BaseStorage`: the same names, the same laws."""
+
+    max_messages: int | None = None
+    blocking: bool = False
+
+    def __init__(self, max_messages: int | None = None) -> None:
+        self.max_messages = checked_max_messages(max_messages)
+
+    @abstractmethod
+    async def save_thread(self, thread: Thread) -> None:
+        """Async `BaseStorage.save_thread`."""
+
+    @abstractmethod
+    async def get_thread(self, thread_id: str) -> Thread | None:
+        """Async `BaseStorage.get_thread`."""
+
+    @abstractmethod
+    async def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
+        """Async `BaseStorage.list_threads`."""
+
+    @abstractmethod
+    async def delete_thread(self, thread_id: str) -> bool:
+        """Async `BaseStorage.delete_thread`."""
+
+    async def append_messages(
+        self,
+        thread_id: str,
+        messages: Sequence[Message],
+        *,
+        expected_version: int | None = None,
+        supersede_from: int | None = None,
+        supersede: Collection[int] = (),
+        state: State | None = None,
+        create: Mapping[str, Any] | None = None,
+        counts: Counts | None = None,
+    ) -> int:
+        """Async `BaseStorage.append_messages`."""
+        async with async_lock(self, thread_id):
+            return await arun(
+                _defaults.append_messages(
+                    self,
+                    thread_id,
+                    messages,
+                    expected_version,
+                    supersede_from,
+                    supersede,
+                    state,
+                    create,
+                    counts,
+                )
+            )
+
+    async def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
+        """Async `BaseStorage.replace_message`."""
+        async with async_lock(self, thread_id):
+            await arun(_defaults.replace_message(self, thread_id, message_id, message))
+
+    async def read_head(self, thread_id: str) -> Thread | None:
+        """Async `BaseStorage.read_head`."""
+        return await arun(_defaults.read_head(self, thread_id))
+
+    @overload
+    async def read_messages(
+        self,
+        thread_id: str,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        include_superseded: bool = False,
+        wire: Literal[False] = False,
+    ) -> list[Message]: ...
+    @overload
+    async def read_messages(
+        self,
+        thread_id: str,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        include_superseded: bool = False,
+        wire: Literal[True],
+    ) -> list[MessageRow]: ...
+    async def read_messages(
+        self,
+        thread_id: str,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        include_superseded: bool = False,
+        wire: bool = False,
+    ) -> list[Message] | list[MessageRow]:
+        """Async `BaseStorage.read_messages`."""
+        return await arun(_defaults.read_messages(self, thread_id, limit, before, after, include_superseded, wire))
+
+    async def patch_thread(
+        self,
+        thread_id: str,
+        *,
+        title: str | None = UNSET,
+        metadata: Mapping[str, Any] = UNSET,
+        user_id: str | None = UNSET,
+        state: State = UNSET,
+    ) -> None:
+        """Async `BaseStorage.patch_thread`."""
+        async with async_lock(self, thread_id):
+            await arun(_defaults.patch_thread(self, thread_id, title, metadata, user_id, state))
+
+    async def close(self) -> None:
+        """Async `BaseStorage.close`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
