@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
+from urllib.parse import unquote
 
 from memexllm.testing.server.body_rules import check_chat_body, check_headers
 from memexllm.testing.server.brain import reply_from_history
@@ -24,9 +25,9 @@ from memexllm.testing.server.usage import Encode, TokenMeter
 from memexllm.testing.server.wire import WireRequest
 
 _BASE_PATH = "/v1"
-_MODELS_PATH = "/v1/models"
 # The second is what an Azure client asks for when `origin` is its endpoint.
 _CHAT_PATH = re.compile(r"/v1/chat/completions|/openai/(?:v1|deployments/[^/]+)/chat/completions")
+_MODELS_PATH = re.compile(r"/v1/models(?:/(.+))?")
 
 
 class OpenAIServer:
@@ -36,6 +37,7 @@ class OpenAIServer:
     the next planned outcome, or else that of `reply`, which by default answers from the messages it received.
     `strict_fields` refuses unknown fields in messages, `encode` makes the token counts of `usage` real ones,
     `models` is what `/v1/models` lists. With `record=False` no request is kept, for a server that runs long.
+    A `reply` that raises ends its connection without an answer, the traceback on stderr.
     """
 
     def __init__(
@@ -162,8 +164,8 @@ class OpenAIServer:
                 return self._chat_delivery(request, body)
         except InvalidRequestError as error:
             return error_delivery(error.as_outcome())
-        if request.method == "GET" and request.path.startswith(_MODELS_PATH):
-            return self._models_delivery(request.path.removeprefix(_MODELS_PATH).strip("/"))
+        if request.method == "GET" and (asked := _MODELS_PATH.fullmatch(request.path.partition("?")[0])):
+            return self._models_delivery(asked[1])
         return error_delivery(
             ServerError(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url")
         )
@@ -182,9 +184,9 @@ class OpenAIServer:
         except IndexError:
             return None
 
-    def _models_delivery(self, name: str) -> Delivery:
-        if name:
-            return json_delivery(self._model_json(name))
+    def _models_delivery(self, name: str | None) -> Delivery:
+        if name is not None:
+            return json_delivery(self._model_json(unquote(name)))
         return json_delivery({"object": "list", "data": [self._model_json(name) for name in self._models]})
 
     def _model_json(self, name: str) -> JSONObject:

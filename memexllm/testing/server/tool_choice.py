@@ -12,7 +12,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[^\W\d_a-zA-Z]+")
 _COMMON = frozenset(
     """
     about all and any are can does find for from get give given has have how into its let look make one please
-    return returns send set some tell that the their them then this tool use used user value what when where
+    return returns send set some tell that the their them then this tool use used what when where
     which will with would you your
     """.split()  # noqa: SIM905 - fifty quoted lines read worse
 )
