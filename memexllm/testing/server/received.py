@@ -1,0 +1,70 @@
+"""What came in: the request as it was on the wire, and its reading as a chat request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memexllm.testing.server.jsontypes import JSONObject, is_list, is_object, object_at, objects_at, string_at
+
+
+@dataclass
+class ReceivedRequest:
+    method: str
+    path: str
+    """As sent, query included."""
+    headers: dict[str, str]
+    """Names in lower case; of a repeated header the last."""
+    body: JSONObject
+    """Empty when the body was no JSON object."""
+    raw: bytes
+    status: int | None = None
+    """The HTTP status sent; None as long as there is none (held at a gate) and after a dropped line."""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A chat completion request as a reply function reads it."""
+
+    body: JSONObject
+    headers: dict[str, str]
+
+    @property
+    def model(self) -> str:
+        return string_at(self.body, "model")
+
+    @property
+    def messages(self) -> list[JSONObject]:
+        return objects_at(self.body, "messages")
+
+    @property
+    def tools(self) -> list[JSONObject]:
+        return objects_at(self.body, "tools")
+
+    @property
+    def stream(self) -> bool:
+        return self.body.get("stream") is True
+
+    @property
+    def include_usage(self) -> bool:
+        return object_at(self.body, "stream_options").get("include_usage") is True
+
+    @property
+    def n_choices(self) -> int:
+        n = self.body.get("n")
+        return n if isinstance(n, int) else 1
+
+    @property
+    def last_user_text(self) -> str:
+        """Empty without a user message."""
+        return next((text_of(m) for m in reversed(self.messages) if m.get("role") == "user"), "")
+
+
+def text_of(message: JSONObject) -> str:
+    """The content's text: a string as it is, text parts joined by spaces."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if is_list(content) else []
+    return " ".join(
+        string_at(part, "text") for part in parts if is_object(part) and part.get("type") == "text"
+    )
