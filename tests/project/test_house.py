@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,20 @@ def test_lock_files_know_the_public_index_only() -> None:
         }
         assert foreign == set(), lock.name
         assert "file:" not in text, lock.name
+
+
+def test_the_lock_file_was_made_from_this_project_file() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    asked = chain(project["dependencies"], *project["optional-dependencies"].values())
+    lock = tomllib.loads((ROOT / "uv.lock").read_text("utf-8"))
+    locked = next(package for package in lock["package"] if package["name"] == project["name"])
+    in_lock = [found["name"] + found.get("specifier", "") for found in locked["metadata"]["requires-dist"]]
+    assert {bare(requirement) for requirement in asked} == set(in_lock), "run: uv lock"
+
+
+def bare(requirement: str) -> str:
+    """A requirement's name and bounds, without extras and marker."""
+    return re.sub(r"\[.*?\]|;.*|\s", "", requirement)
 
 
 def test_the_readme_sets_up_with_two_commands() -> None:
