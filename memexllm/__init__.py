@@ -1,1 +1,60 @@
-"""placeholder"""
+"""memexllm gives any OpenAI client a memory that survives.
+
+    client = with_history(storage=SQLiteStorage("chat.db"))(OpenAI())
+
+Every call with a `thread_id` continues its conversation. Importing this package loads no third-party module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memexllm._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from memexllm.algorithms.base import BaseAlgorithm
+    from memexllm.algorithms.fifo import FIFOAlgorithm
+    from memexllm.core.models import CallInfo, Message, Thread
+    from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+    from memexllm.integrations.openai.info import HistoryInfo, history_of
+    from memexllm.integrations.openai.wrap import with_history
+    from memexllm.storage.base import AsyncBaseStorage, BaseStorage
+    from memexllm.storage.memory import MemoryStorage
+    from memexllm.storage.sqlite import SQLiteStorage
+
+__all__ = [
+    "with_history",
+    "history_of",
+    "HistoryInfo",
+    "HistoryManager",
+    "AsyncHistoryManager",
+    "Thread",
+    "Message",
+    "CallInfo",
+    "BaseStorage",
+    "AsyncBaseStorage",
+    "MemoryStorage",
+    "SQLiteStorage",
+    "BaseAlgorithm",
+    "FIFOAlgorithm",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "AsyncBaseStorage": "memexllm.storage.base",
+        "AsyncHistoryManager": "memexllm.history.manager",
+        "BaseAlgorithm": "memexllm.algorithms.base",
+        "BaseStorage": "memexllm.storage.base",
+        "CallInfo": "memexllm.core.models",
+        "FIFOAlgorithm": "memexllm.algorithms.fifo",
+        "HistoryInfo": "memexllm.integrations.openai.info",
+        "HistoryManager": "memexllm.history.manager",
+        "MemoryStorage": "memexllm.storage.memory",
+        "Message": "memexllm.core.models",
+        "SQLiteStorage": "memexllm.storage.sqlite",
+        "Thread": "memexllm.core.models",
+        "history_of": "memexllm.integrations.openai.info",
+        "with_history": "memexllm.integrations.openai.wrap",
+    },
+)

@@ -1,1 +1,24 @@
-"""placeholder"""
+"""Which exchanges of a thread reach the model: the contract and one algorithm a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memexllm._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from memexllm.algorithms.base import BaseAlgorithm, ContextView, Plan, Reads
+    from memexllm.algorithms.fifo import FIFOAlgorithm
+
+__all__ = ["BaseAlgorithm", "FIFOAlgorithm", "ContextView", "Plan", "Reads"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "BaseAlgorithm": "memexllm.algorithms.base",
+        "ContextView": "memexllm.algorithms.base",
+        "FIFOAlgorithm": "memexllm.algorithms.fifo",
+        "Plan": "memexllm.algorithms.base",
+        "Reads": "memexllm.algorithms.base",
+    },
+)

@@ -1,1 +1,24 @@
-"""placeholder"""
+"""The ground: nouns, failures, the flow driver, and pure functions over messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memexllm._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from memexllm.core.models import Message, Thread
+    from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+
+__all__ = ["Thread", "Message", "HistoryManager", "AsyncHistoryManager"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Message": "memexllm.core.models",
+        "Thread": "memexllm.core.models",
+        # The 0.1 path; the managers live above this floor.
+        "HistoryManager": "memexllm.history.manager",
+        "AsyncHistoryManager": "memexllm.history.manager",
+    },
+)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -37,6 +38,18 @@ class Step:
     write: bool = False
 
 
+class _Running(threading.local):
+    steps = 0
+
+
+_running = _Running()
+
+
+def in_step() -> bool:
+    """Whether this thread is inside a step: code that runs now (a finaliser) must not start I/O of its own."""
+    return _running.steps > 0
+
+
 Flow = Generator[Step, Any, R]
 """A generator that yields `Step`s, is sent their results, and returns an `R`."""
 
@@ -52,7 +65,7 @@ def run(flow: Flow[R]) -> R:
         step = next(flow)
         while True:
             try:
-                result = step.fn(*step.args)
+                result = _take(step)
                 if hasattr(type(result), "__await__"):
                     _refuse_awaitable(step, result)
             except BaseException as error:  # noqa: BLE001 - re-delivered where the flow waits, never judged here
@@ -86,8 +99,16 @@ async def arun(flow: Flow[R]) -> R:
         return stop.value  # type: ignore[no-any-return]  # StopIteration is not generic; a Flow[R] returns R
 
 
+def _take(step: Step) -> Any:
+    _running.steps += 1
+    try:
+        return step.fn(*step.args)
+    finally:
+        _running.steps -= 1
+
+
 async def _perform(step: Step) -> Any:
-    result = await asyncio.to_thread(step.fn, *step.args) if step.blocking else step.fn(*step.args)
+    result = await asyncio.to_thread(_take, step) if step.blocking else _take(step)
     return await result if hasattr(type(result), "__await__") else result
 
 

@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Clients and frameworks that get a history, one package each."""

@@ -52,9 +52,7 @@ def append_messages(
         thread.messages.append(Message.from_row(row))
     if state:
         thread.state = {**thread.state, **resolve_new(state, first)}
-    thread.version += 1
-    thread.updated_at = utc_now()
-    yield from call(storage.save_thread, pack(thread), blocking=storage_blocks(storage), write=True)
+    yield from _save_changed(storage, thread)
     return thread.version
 
 
@@ -73,11 +71,7 @@ def replace_message(storage: Any, thread_id: str, message_id: str, message: Mess
 
 def read_head(storage: Any, thread_id: str) -> Flow[Thread | None]:
     thread = yield from load(storage, thread_id)
-    if thread is not None:
-        thread.stored_messages = thread.message_count
-        thread.messages = []
-        thread.partial = True
-    return thread
+    return None if thread is None else head_of(thread)
 
 
 def read_messages(
@@ -90,8 +84,24 @@ def read_messages(
     wire: bool,
 ) -> Flow[Any]:
     thread = yield from load(storage, thread_id)
+    return [] if thread is None else messages_between(thread, limit, before, after, include_superseded, wire)
+
+
+def head_of(thread: Thread) -> Thread:
+    return thread.changed(messages=[], partial=True, stored_messages=thread.message_count)
+
+
+def messages_between(
+    thread: Thread,
+    limit: int | None,
+    before: int | None,
+    after: int | None,
+    include_superseded: bool,
+    wire: bool,
+) -> Any:
+    """What `read_messages` returns, from a thread that is there whole."""
     found: list[Message] = []
-    for message in thread.messages if thread is not None else []:
+    for message in thread.messages:
         seq = message.seq or 0
         inside = (before is None or seq < before) and (after is None or seq > after)
         if inside and (include_superseded or not message.superseded):
@@ -111,7 +121,10 @@ def patch_thread(storage: Any, thread_id: str, title: Any, metadata: Any, user_i
         thread.user_id = user_id
     if state is not UNSET:
         thread.state = {**thread.state, **plain(state)}
-    yield from _save_changed(storage, thread)
+    if any(value is not UNSET for value in (title, metadata, user_id)):
+        yield from _save_changed(storage, thread)
+    else:
+        yield from _save(storage, thread)
 
 
 def load(storage: Any, thread_id: str) -> Flow[Thread | None]:
@@ -176,6 +189,10 @@ def _loaded(storage: Any, thread_id: str) -> Flow[Thread]:
 def _save_changed(storage: Any, thread: Thread) -> Flow[None]:
     thread.version += 1
     thread.updated_at = utc_now()
+    yield from _save(storage, thread)
+
+
+def _save(storage: Any, thread: Thread) -> Flow[None]:
     yield from call(storage.save_thread, pack(thread), blocking=storage_blocks(storage), write=True)
 
 

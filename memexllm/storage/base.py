@@ -169,7 +169,8 @@ class BaseStorage(ABC):
     ) -> None:
         """Set fields without touching messages; `state` replaces only the keys given.
 
-        `metadata` replaces the whole of it. An unknown thread is a `ThreadNotFoundError`.
+        `metadata` replaces the whole of it. An unknown thread is a `ThreadNotFoundError`. A patch of `state` alone
+        changes neither `version` nor `updated_at`: nobody else said anything.
         """
         with thread_lock(self, thread_id):
             run(_defaults.patch_thread(self, thread_id, title, metadata, user_id, state))

@@ -194,7 +194,8 @@ class MemoryStorage(BaseStorage):
             if state is not UNSET:
                 head.state = {**head.state, **_checked(state, "state")}
             log.head = head
-            _touch(log)
+            if any(value is not UNSET for value in (title, metadata, user_id)):
+                _touch(log)
 
     def _found(self, thread_id: str) -> _Log:
         log = self._logs.get(thread_id)

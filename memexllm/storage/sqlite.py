@@ -275,9 +275,10 @@ class SQLiteStorage(BaseStorage):
         _refuse_surrogates(given.get("title"), given.get("user_id"))
 
         def patch(connection: sqlite3.Connection) -> None:
-            touched = connection.execute(_TOUCH, (0, 0, to_micros(utc_now()), thread_id)).fetchone()
-            if touched is None:
+            if connection.execute("SELECT 1 FROM threads WHERE id = ?", (thread_id,)).fetchone() is None:
                 raise unknown_thread(thread_id)
+            if given:
+                connection.execute(_TOUCH, (0, 0, to_micros(utc_now()), thread_id)).fetchone()
             for key, value in given.items():
                 connection.execute(f"UPDATE threads SET {key} = ? WHERE id = ?", (value, thread_id))
             if state is not UNSET:

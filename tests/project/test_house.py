@@ -72,9 +72,7 @@ def test_no_text_holds_a_path_of_someones_machine() -> None:
 
 
 def test_lock_files_know_the_public_index_only() -> None:
-    locks = [
-        path for pattern in ("*.lock", "pylock*.toml", "requirements*.txt") for path in ROOT.glob(pattern)
-    ]
+    locks = [path for pattern in ("*.lock", "pylock*.toml", "requirements*.txt") for path in ROOT.glob(pattern)]
     assert ROOT / "uv.lock" in locks
     for lock in locks:
         text = lock.read_text("utf-8")
@@ -139,9 +137,7 @@ def test_a_published_import_works_first(line: str) -> None:
     in_a_fresh_interpreter(line)
 
 
-@pytest.mark.parametrize(
-    "script", ["scripts/_env", "scripts/check", "scripts/demo", "scripts/test", ".ci/run"]
-)
+@pytest.mark.parametrize("script", ["scripts/_env", "scripts/check", "scripts/demo", "scripts/test", ".ci/run"])
 def test_a_script_is_valid_bash(script: str) -> None:
     output("bash", "-n", script)
     assert os.access(ROOT / script, os.X_OK) == (script != "scripts/_env"), "only _env is sourced, not run"

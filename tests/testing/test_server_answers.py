@@ -86,9 +86,7 @@ def test_a_text_becomes_the_message_the_api_makes_of_it(server: OpenAIServer, cl
 
 
 def test_finish_reason_and_usage_can_be_given(server: OpenAIServer, client: OpenAI) -> None:
-    server.answer(
-        "Hi", finish_reason="length", usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-    )
+    server.answer("Hi", finish_reason="length", usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3})
     completion = create(client)
     assert completion.choices[0].finish_reason == "length"
     assert completion.usage is not None
@@ -154,9 +152,7 @@ def test_requests_are_recorded_as_sent(server: OpenAIServer, client: OpenAI) -> 
     assert (request.method, request.path, request.status) == ("POST", "/v1/chat/completions", 200)
     assert request.headers["x-mine"] == "1"
     assert request.headers["authorization"] == "Bearer local"
-    assert (
-        request.body == json.loads(request.raw) == {"messages": HELLO, "model": "any-model", "temperature": 0}
-    )
+    assert request.body == json.loads(request.raw) == {"messages": HELLO, "model": "any-model", "temperature": 0}
     assert server.last_messages == server.chat_requests[0].messages == HELLO
 
 

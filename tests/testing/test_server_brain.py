@@ -73,10 +73,7 @@ def test_the_newest_statement_counts() -> None:
 
 def test_only_what_the_user_said_or_a_system_message_tells_is_a_fact() -> None:
     question = user("what is my name?")
-    assert (
-        answer({"role": "assistant", "content": "my name is Bot"}, question).message
-        == "I don't know your name."
-    )
+    assert answer({"role": "assistant", "content": "my name is Bot"}, question).message == "I don't know your name."
     summary = {"role": "system", "content": "Summary: the user's name is Ada."}
     assert answer(summary, question).message == "Your name is Ada."
 
@@ -107,9 +104,7 @@ def test_what_was_said_about_a_topic_is_quoted() -> None:
 
 def test_messages_are_counted_as_received() -> None:
     system = {"role": "system", "content": "Be brief."}
-    assert (
-        answer(system, user("a"), user("How many messages do you see?")).message == "I received 3 messages."
-    )
+    assert answer(system, user("a"), user("How many messages do you see?")).message == "I received 3 messages."
 
 
 def test_anything_else_is_echoed() -> None:
@@ -203,9 +198,7 @@ def test_a_custom_tool_gets_the_text() -> None:
     custom = {"type": "custom", "custom": {"name": "run_sql"}}
     message = answer(user("run the sql"), tools=[custom]).message
     assert isinstance(message, dict)
-    assert message["tool_calls"] == [
-        {"type": "custom", "custom": {"name": "run_sql", "input": "run the sql"}}
-    ]
+    assert message["tool_calls"] == [{"type": "custom", "custom": {"name": "run_sql", "input": "run the sql"}}]
 
 
 def test_an_old_style_function_is_called_and_its_result_reported() -> None:
@@ -241,6 +234,4 @@ def test_json_is_answered_when_json_is_asked_for() -> None:
 
 
 def test_the_same_request_gets_the_same_reply() -> None:
-    assert answer(user("weather in Rome"), tools=[WEATHER]) == answer(
-        user("weather in Rome"), tools=[WEATHER]
-    )
+    assert answer(user("weather in Rome"), tools=[WEATHER]) == answer(user("weather in Rome"), tools=[WEATHER])

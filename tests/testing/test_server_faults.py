@@ -71,11 +71,7 @@ def test_an_http_error_raises_the_sdks_error_for_it(
 
 
 def test_an_error_says_what_the_plan_says(server: OpenAIServer, client: OpenAI) -> None:
-    server.plan(
-        ServerError(
-            400, "Too long", code="context_length_exceeded", param="messages", headers={"x-mine": "1"}
-        )
-    )
+    server.plan(ServerError(400, "Too long", code="context_length_exceeded", param="messages", headers={"x-mine": "1"}))
     with pytest.raises(openai.BadRequestError, match="Too long") as raised:
         content_of(client)
     assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "messages")
@@ -242,9 +238,7 @@ def test_a_connection_is_kept_alive_unless_the_client_closes_it(server: OpenAISe
         (b"GET / HTTP/1.1\r\n" + b"x" * 65536, b"431"),
     ],
 )
-def test_bytes_that_are_no_request_are_answered_with_an_error(
-    server: OpenAIServer, sent: bytes, status: bytes
-) -> None:
+def test_bytes_that_are_no_request_are_answered_with_an_error(server: OpenAIServer, sent: bytes, status: bytes) -> None:
     host, port = server.origin.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as sock:
         sock.sendall(sent)
@@ -254,9 +248,7 @@ def test_bytes_that_are_no_request_are_answered_with_an_error(
 def test_a_client_that_asks_whether_to_send_its_body_is_told_to(server: OpenAIServer) -> None:
     host, port = server.origin.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as sock:
-        sock.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-        )
+        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert sock.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(b"{}")
         assert b"you must provide a model parameter" in sock.recv(65536)

@@ -116,9 +116,7 @@ def test_calls_stream_as_a_head_and_then_their_text(server: OpenAIServer, client
 
 
 def test_the_sdk_puts_a_streamed_call_together_again(server: OpenAIServer, client: OpenAI) -> None:
-    server.answer(
-        {"tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]}
-    )
+    server.answer({"tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]})
     with client.chat.completions.stream(model="any", messages=HELLO) as events:
         [call] = events.get_final_completion().choices[0].message.tool_calls or []
     assert (call.id, call.function.name, call.function.arguments) == ("a", "f", '{"x": 1}')

@@ -42,9 +42,7 @@ def strict() -> Iterator[OpenAIServer]:
         yield server
 
 
-def post(
-    server: OpenAIServer, body: object, headers: dict[str, str] | None = None
-) -> tuple[int, dict[str, Any]]:
+def post(server: OpenAIServer, body: object, headers: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
     connection = HTTPConnection(server.origin.removeprefix("http://"))
     raw = body if isinstance(body, str) else json.dumps(body)
     connection.request("POST", "/v1/chat/completions", raw, headers or {})
@@ -214,9 +212,7 @@ INVALID: dict[str, tuple[list[Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("messages", "words", "param"), INVALID.values(), ids=list(INVALID))
-def test_a_malformed_message_is_refused(
-    lenient: OpenAIServer, messages: list[Any], words: str, param: str
-) -> None:
+def test_a_malformed_message_is_refused(lenient: OpenAIServer, messages: list[Any], words: str, param: str) -> None:
     error = refusal(lenient, *messages)
     assert error is not None
     assert words in error["message"]

@@ -34,9 +34,7 @@ from memexllm.testing.server.usage import TokenMeter
 class ChatCompletions:
     """Turns outcomes into deliveries; owns the ids it hands out."""
 
-    def __init__(
-        self, reply: Callable[[ChatRequest], Reply], meter: TokenMeter, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, reply: Callable[[ChatRequest], Reply], meter: TokenMeter, clock: Callable[[], float]) -> None:
         self._reply = reply
         self._meter = meter
         self._clock = clock

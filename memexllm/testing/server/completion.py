@@ -25,9 +25,7 @@ class Completion:
     def as_json(self) -> JSONObject:
         choices = [
             {"index": index, "message": message, "logprobs": None, "finish_reason": finish_reason}
-            for index, (message, finish_reason) in enumerate(
-                zip(self.messages, self.finish_reasons, strict=True)
-            )
+            for index, (message, finish_reason) in enumerate(zip(self.messages, self.finish_reasons, strict=True))
         ]
         return self.envelope("chat.completion", choices) | {"usage": self.usage} | dict(self.extra)
 

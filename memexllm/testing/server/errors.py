@@ -80,15 +80,12 @@ def missing(where: str) -> InvalidRequestError:
 
 
 def wrong_type(where: str, expected: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"Invalid type for '{where}': expected {expected}.", param=where, code="invalid_type"
-    )
+    return InvalidRequestError(f"Invalid type for '{where}': expected {expected}.", param=where, code="invalid_type")
 
 
 def empty_array(where: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"Invalid '{where}': empty array. "
-        "Expected an array with minimum length 1, but got an empty array instead.",
+        f"Invalid '{where}': empty array. Expected an array with minimum length 1, but got an empty array instead.",
         param=where,
         code="empty_array",
     )

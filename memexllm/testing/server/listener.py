@@ -20,9 +20,7 @@ OnStatus = Callable[[int], None]
 class Listener:
     """Listens from construction to `close()`; `respond` says what to send and whom to tell the status."""
 
-    def __init__(
-        self, host: str, port: int, respond: Callable[[WireRequest], tuple[Delivery, OnStatus]]
-    ) -> None:
+    def __init__(self, host: str, port: int, respond: Callable[[WireRequest], tuple[Delivery, OnStatus]]) -> None:
         self._respond = respond
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -30,9 +28,7 @@ class Listener:
         self._socket = socket.create_server((host, port), backlog=_BACKLOG)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         woken, self._waker = socket.socketpair()
-        self._acceptor = threading.Thread(
-            target=self._accept, args=(woken,), name="openai-server", daemon=True
-        )
+        self._acceptor = threading.Thread(target=self._accept, args=(woken,), name="openai-server", daemon=True)
         self._acceptor.start()
 
     def close(self) -> None:

@@ -12,9 +12,7 @@ _WHAT_IS_MY = re.compile(
     r"\b(?:what(?:[\u2019']?s| is| are| was| were)|know|remember) my ([^?.!\n]+?)\s*(?:[?.!\n]|$)",
     re.IGNORECASE,
 )
-_WHAT_DID_I_SAY = re.compile(
-    r"\bwhat (?:did I say|have I said) about ([^?.!\n]+?)\s*(?:[?.!\n]|$)", re.IGNORECASE
-)
+_WHAT_DID_I_SAY = re.compile(r"\bwhat (?:did I say|have I said) about ([^?.!\n]+?)\s*(?:[?.!\n]|$)", re.IGNORECASE)
 _HOW_MANY_MESSAGES = re.compile(r"\bhow many messages\b", re.IGNORECASE)
 
 _SENTENCE_REST = r"(.+?)(?=[.!?](?:\s|$)|,? and my |\n|$)"

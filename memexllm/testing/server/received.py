@@ -65,6 +65,4 @@ def text_of(message: JSONObject) -> str:
     if isinstance(content, str):
         return content
     parts = content if is_list(content) else []
-    return " ".join(
-        string_at(part, "text") for part in parts if is_object(part) and part.get("type") == "text"
-    )
+    return " ".join(string_at(part, "text") for part in parts if is_object(part) and part.get("type") == "text")

@@ -166,9 +166,7 @@ class OpenAIServer:
             return error_delivery(error.as_outcome())
         if request.method == "GET" and (asked := _MODELS_PATH.fullmatch(request.path.partition("?")[0])):
             return self._models_delivery(asked[1])
-        return error_delivery(
-            ServerError(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url")
-        )
+        return error_delivery(ServerError(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url"))
 
     def _chat_delivery(self, request: WireRequest, body: JSONObject | None) -> Delivery:
         if body is None:

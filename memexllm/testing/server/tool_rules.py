@@ -107,11 +107,7 @@ def check_tool_order(messages: list[JSONObject]) -> None:
             unanswered.pop(call_id, None)
             continue
         _check_answered(unanswered, position)
-        call_ids = (
-            [call["id"] for call in objects_at(message, "tool_calls")]
-            if message["role"] == "assistant"
-            else []
-        )
+        call_ids = [call["id"] for call in objects_at(message, "tool_calls")] if message["role"] == "assistant" else []
         answerable = set(call_ids)
         unanswered = dict.fromkeys(call_ids)
     _check_answered(unanswered, len(messages))

@@ -129,9 +129,7 @@ class Connection:
 
     def _read_body(self, headers: dict[str, str]) -> bytes:
         if "transfer-encoding" in headers:
-            raise UnreadableRequestError(
-                411, "Send a Content-Length; this server does not read chunked bodies."
-            )
+            raise UnreadableRequestError(411, "Send a Content-Length; this server does not read chunked bodies.")
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise UnreadableRequestError(400, f"Not a Content-Length: {length!r}")

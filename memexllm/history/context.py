@@ -1,0 +1,158 @@
+"""From a thread to what may be sent: load what is needed, let the algorithm choose, repair.
+
+Used by the managers for `context()` and by the integrations for every call. A thread's *block* (its leading system and
+developer messages) never counts as history: it comes first, whole, whatever the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from memexllm.algorithms.base import BaseAlgorithm, ContextView, Reads, with_required
+from memexllm.core.exchanges import exchanges
+from memexllm.core.flow import Flow
+from memexllm.core.models import BLOCK_ROLES, MessageRow, Thread
+from memexllm.storage.port import Reader
+
+BLOCK = "block"
+_HEAD_PAGE = 16
+_OPENER_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Block:
+    """A thread's leading system and developer messages: by value, and where they lie in the log."""
+
+    wires: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    seqs: list[int] = field(default_factory=list[int])
+    known: bool = False
+    """Whether the thread's state names it; a block found by looking is noted by the next write."""
+
+    def rows(self) -> list[MessageRow]:
+        """The block as rows; they are sent, never stored again."""
+        return [{"id": f"block:{index}", "created_at": 0, "wire": wire} for index, wire in enumerate(self.wires)]
+
+    def state(self) -> dict[str, Any]:
+        return {BLOCK: {"messages": self.wires, "seqs": self.seqs}}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read of a thread: live rows in order, without the block, as far back as was asked."""
+
+    head: Thread | None = None
+    block: Block = field(default_factory=Block)
+    rows: list[MessageRow] = field(default_factory=list[MessageRow])
+    whole: bool = True
+    """Whether the rows go back to the thread's beginning."""
+    reader: Reader | None = None
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        return {} if self.head is None else self.head.state
+
+
+def load(reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int = 0) -> Flow[Loaded]:
+    """What `algorithm` wants to be shown, and at least the newest `at_least` rows."""
+    if reader is None:
+        return Loaded()
+    head = reader.head
+    reads = Reads() if algorithm is None else algorithm.reads(head.state)
+    block = _named_block(head.state)
+    if reads.after_seq is not None:
+        rows = yield from reader.rows(after=reads.after_seq)
+        if len(rows) < at_least:
+            rows = yield from reader.rows(limit=at_least + len(block.seqs))
+        whole = False
+    elif reads.newest is not None:
+        limit = max(reads.newest, at_least) + len(block.seqs)
+        rows = yield from reader.rows(limit=limit)
+        whole = len(rows) < limit
+    else:
+        rows = yield from reader.rows()
+        whole = True
+    if not block.known:
+        leading = rows if whole else (yield from _leading(reader))
+        block = _leading_block(leading)
+    if block.seqs:
+        seqs = set(block.seqs)
+        rows = [row for row in rows if row.get("seq") not in seqs]
+    return Loaded(head, block, rows, whole, reader)
+
+
+def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
+    """The first `count` rows of the thread's history."""
+    if loaded.whole or loaded.reader is None:
+        return loaded.rows[:count]
+    seqs = set(loaded.block.seqs)
+    rows = yield from loaded.reader.rows(after=-1, limit=count + len(seqs))
+    return [row for row in rows if row.get("seq") not in seqs][:count]
+
+
+def with_opener(loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow]) -> Flow[list[MessageRow]]:
+    """`rows` with the user message that opened the current turn in front, when it lies further back than they do."""
+    if loaded.whole or loaded.reader is None or any(_is_user(row) for row in (*rows, *incoming)):
+        return list(rows)
+    before = rows[0].get("seq") if rows else None
+    while True:
+        page = yield from loaded.reader.rows(before=before, limit=_OPENER_PAGE)
+        for row in reversed(page):
+            if _is_user(row):
+                return [row, *rows]
+        if len(page) < _OPENER_PAGE:
+            return list(rows)
+        before = page[0].get("seq")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows an algorithm chose, with the state it wants kept and why the others were left out."""
+
+    rows: list[MessageRow]
+    state: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    excluded: Mapping[str, str] = field(default_factory=dict[str, str])
+    tokens: int | None = None
+
+
+def choose(algorithm: BaseAlgorithm | None, view: ContextView, rows: list[MessageRow]) -> Flow[Window]:
+    """The window of `rows`; `view` carries everything else an algorithm looks at."""
+    if algorithm is None:
+        return Window(rows)
+    view = replace(view, exchanges=exchanges(rows))
+    plan = yield from algorithm.plan(view)
+    chosen = with_required(view, plan.exchanges)
+    return Window([row for exchange in chosen for row in exchange.rows], plan.state, plan.excluded, plan.tokens)
+
+
+def split_block(rows: Sequence[MessageRow]) -> int:
+    """How many leading rows are system or developer messages."""
+    count = 0
+    while count < len(rows) and rows[count]["wire"].get("role") in BLOCK_ROLES:
+        count += 1
+    return count
+
+
+def _named_block(state: Mapping[str, Any]) -> Block:
+    named = state.get(BLOCK)
+    return Block() if named is None else Block(list(named["messages"]), list(named["seqs"]), known=True)
+
+
+def _leading_block(rows: Sequence[MessageRow]) -> Block:
+    leading = rows[: split_block(rows)]
+    return Block([row["wire"] for row in leading], [row["seq"] for row in leading if "seq" in row])
+
+
+def _leading(reader: Reader) -> Flow[list[MessageRow]]:
+    """The beginning of a thread, as far as its block can reach."""
+    found: list[MessageRow] = []
+    while True:
+        page = yield from reader.rows(after=found[-1].get("seq", -1) if found else -1, limit=_HEAD_PAGE)
+        found.extend(page)
+        if len(page) < _HEAD_PAGE or split_block(page) < len(page):
+            return found
+
+
+def _is_user(row: MessageRow) -> bool:
+    return row["wire"].get("role") == "user"

@@ -1,0 +1,118 @@
+"""What the managers do, step by step. Each function is a flow; the managers are one line a method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from memexllm.algorithms.base import BaseAlgorithm, ContextView
+from memexllm.core.errors import ThreadNotFoundError, ValidationError
+from memexllm.core.exchanges import repair
+from memexllm.core.flow import Flow
+from memexllm.core.models import Clock, IdSource, Message, Thread
+from memexllm.history.context import Loaded, Window, choose, load, with_opener
+from memexllm.storage.port import Reader, StoragePort, changes_given
+
+
+def create_thread(
+    port: StoragePort,
+    clock: Clock,
+    new_id: IdSource,
+    metadata: Mapping[str, Any] | None,
+    thread_id: str | None,
+    user_id: str | None,
+    title: str | None,
+) -> Flow[Thread]:
+    thread_id = new_id() if thread_id is None else checked_thread_id(thread_id)
+    if (yield from port.read(thread_id)) is not None:
+        raise ValidationError(f"thread {thread_id!r} exists already; get_thread() returns it")
+    fields = Thread(thread_id, metadata=metadata, user_id=user_id, title=title, created_at=clock())
+    create = changes_given(metadata=fields.metadata or None, user_id=user_id, title=title, created_at=fields.created_at)
+    version = yield from port.append_messages(thread_id, [], create=create, expected_version=0)
+    fields.version = version
+    return fields
+
+
+def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[Thread]:
+    reader = yield from found(port, thread_id)
+    if algorithm is None:
+        stored = yield from reader.messages(include_superseded=True)
+        live = [message for message in stored if not message.superseded]
+        return reader.head.changed(messages=live, partial=len(live) < len(stored))
+    loaded = yield from load(reader, algorithm)
+    window = yield from _window(port, algorithm, loaded, thread_id)
+    block = yield from _block_messages(reader, loaded)
+    messages = [*block, *(Message.from_row(row) for row in window.rows)]
+    return reader.head.changed(messages=messages, partial=True)
+
+
+def context(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[list[Message]]:
+    reader = yield from found(port, thread_id)
+    loaded = yield from load(reader, algorithm)
+    window = yield from _window(port, algorithm, loaded, thread_id)
+    block = yield from _block_messages(reader, loaded)
+    return [*block, *(Message.from_row(row) for row in repair(window.rows).rows)]
+
+
+def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_superseded: bool) -> Flow[list[Message]]:
+    if limit is not None and limit < 1:
+        raise ValidationError(f"Limit must be a positive integer, or None for all; got {limit!r}")
+    reader = yield from found(port, thread_id)
+    return (yield from reader.messages(limit=limit, include_superseded=include_superseded))
+
+
+def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message]) -> Flow[list[Message]]:
+    batch = list(messages)
+    yield from port.append_messages(checked_thread_id(thread_id), batch)
+    return batch
+
+
+def list_threads(port: StoragePort, limit: int, offset: int) -> Flow[list[Thread]]:
+    if limit < 1:
+        raise ValidationError(f"Limit must be a positive integer, got {limit!r}")
+    if offset < 0:
+        raise ValidationError(f"Offset must be a non-negative integer, got {offset!r}")
+    return (yield from port.list_threads(limit, offset))
+
+
+def update_thread(port: StoragePort, thread_id: str, fields: Mapping[str, Any]) -> Flow[None]:
+    yield from port.patch_thread(checked_thread_id(thread_id), **fields)
+
+
+def delete_thread(port: StoragePort, thread_id: str) -> Flow[bool]:
+    return (yield from port.delete_thread(checked_thread_id(thread_id)))
+
+
+def checked_thread_id(thread_id: Any) -> str:
+    if not isinstance(thread_id, str):
+        raise ValidationError(f"Thread ID must be a string, got {type(thread_id).__name__}")
+    if not thread_id:
+        raise ValidationError("Thread ID cannot be empty")
+    return thread_id
+
+
+def found(port: StoragePort, thread_id: str) -> Flow[Reader]:
+    reader = yield from port.read(checked_thread_id(thread_id))
+    if reader is None:
+        raise ThreadNotFoundError(f"Thread not found: {thread_id}; create_thread() makes one")
+    return reader
+
+
+def _window(port: StoragePort, algorithm: BaseAlgorithm | None, loaded: Loaded, thread_id: str) -> Flow[Window]:
+    """The window as it stands. A cut that had to be found again is kept, so that it is found once."""
+    rows = yield from with_opener(loaded, loaded.rows, ())
+    view = ContextView((), block=loaded.block.rows(), state=loaded.state)
+    window = yield from choose(algorithm, view, rows)
+    if window.state:
+        yield from port.patch_thread(thread_id, state=dict(window.state))
+    return window
+
+
+def _block_messages(reader: Reader, loaded: Loaded) -> Flow[list[Message]]:
+    """The block as stored messages; by value where `max_messages` has deleted them."""
+    stored: list[Message] = []
+    for seq in loaded.block.seqs:
+        stored.extend((yield from reader.messages(after=seq - 1, before=seq + 1)))
+    if len(stored) == len(loaded.block.wires):
+        return stored
+    return [Message.from_row(row) for row in loaded.block.rows()]

@@ -1,0 +1,276 @@
+"""`HistoryManager` and `AsyncHistoryManager`: the flows of `flows.py`, run and awaited."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+from memexllm.algorithms.base import BaseAlgorithm
+from memexllm.core.errors import ConfigurationError
+from memexllm.core.flow import arun, run
+from memexllm.core.models import Clock, IdSource, Message, Thread, new_id, utc_now
+from memexllm.history import flows
+from memexllm.history.binding import bind_thread
+from memexllm.storage._defaults import UNSET
+from memexllm.storage.base import AsyncBaseStorage, BaseStorage
+from memexllm.storage.port import StoragePort, asynchronous_methods
+
+StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
+
+
+class _Manager:
+    """What both managers are made of. `clock` and `id_source` give times and ids; tests hand in their own."""
+
+    def __init__(
+        self,
+        storage: StorageLike,
+        algorithm: BaseAlgorithm | None = None,
+        *,
+        clock: Clock = utc_now,
+        id_source: IdSource = new_id,
+    ) -> None:
+        self.port = StoragePort(opened(storage))
+        self.algorithm = algorithm
+        self.clock = clock
+        self.id_source = id_source
+
+    @property
+    def storage(self) -> Any:
+        return self.port.storage
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.storage!r}, algorithm={self.algorithm!r})"
+
+    def thread(self, thread_id: str) -> AbstractContextManager[str]:
+        """`with manager.thread("alice-1"):` makes it the thread of every wrapped client over this storage.
+
+        Bound for the current task or thread only. A `thread_id` given to a call wins.
+        """
+        return bind_thread(self.storage, flows.checked_thread_id(thread_id))
+
+    def _message(
+        self,
+        content: str | Sequence[Mapping[str, Any]] | None,
+        role: str,
+        metadata: Mapping[str, Any] | None,
+        tool_calls: Sequence[Mapping[str, Any]] | None,
+        tool_call_id: str | None,
+        function_call: Mapping[str, Any] | None,
+        name: str | None,
+    ) -> Message:
+        return Message(
+            role,
+            content,
+            metadata=metadata,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            function_call=function_call,
+            name=name,
+            id=self.id_source(),
+            created_at=self.clock(),
+        )
+
+
+class HistoryManager(_Manager):
+    """Threads over a synchronous storage: an object, a path of a SQLite file, or a URL.
+
+    Without an algorithm the window is the whole conversation. What it returns is the caller's; changing it changes
+    nothing stored.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage | str | os.PathLike[str],
+        algorithm: BaseAlgorithm | None = None,
+        *,
+        clock: Clock = utc_now,
+        id_source: IdSource = new_id,
+    ) -> None:
+        super().__init__(storage, algorithm, clock=clock, id_source=id_source)
+        if self.port.asynchronous:
+            name = asynchronous_methods(self.storage)[0]
+            raise ConfigurationError(
+                f"{type(self.storage).__name__}.{name} is async def, which HistoryManager cannot call; "
+                "use AsyncHistoryManager"
+            )
+
+    def create_thread(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        thread_id: str | None = None,
+        user_id: str | None = None,
+        title: str | None = None,
+    ) -> Thread:
+        """An empty thread, stored. An id that exists already is a `ValidationError`."""
+        return run(flows.create_thread(self.port, self.clock, self.id_source, metadata, thread_id, user_id, title))
+
+    def get_thread(self, thread_id: str) -> Thread:
+        """The thread with the messages of its window; `ThreadNotFoundError` when there is none.
+
+        With an algorithm, or when messages were superseded, the thread is `partial`. A cut that had to be computed is
+        stored, so only the first read of an old thread looks at all of it.
+        """
+        return run(flows.get_thread(self.port, self.algorithm, thread_id))
+
+    def context(self, thread_id: str) -> list[Message]:
+        """What a model would be sent now: the block, then the window, repaired."""
+        return run(flows.context(self.port, self.algorithm, thread_id))
+
+    def get_messages(
+        self, thread_id: str, *, limit: int | None = None, include_superseded: bool = False
+    ) -> list[Message]:
+        """The whole conversation as it stands, blocks included; the newest `limit` of it, in order."""
+        return run(flows.get_messages(self.port, thread_id, limit, include_superseded))
+
+    def add_message(
+        self,
+        thread_id: str,
+        content: str | Sequence[Mapping[str, Any]] | None,
+        role: str,
+        metadata: Mapping[str, Any] | None = None,
+        tool_calls: Sequence[Mapping[str, Any]] | None = None,
+        tool_call_id: str | None = None,
+        function_call: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> Message:
+        """Append one message and return it. An unknown thread is a `ThreadNotFoundError`."""
+        message = self._message(content, role, metadata, tool_calls, tool_call_id, function_call, name)
+        return run(flows.add_messages(self.port, thread_id, [message]))[0]
+
+    def add_messages(self, thread_id: str, messages: Iterable[Message]) -> list[Message]:
+        """Append messages in order, all or none."""
+        return run(flows.add_messages(self.port, thread_id, messages))
+
+    def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
+        """Threads in creation order, oldest first; the built-in storages leave their messages out (`partial`)."""
+        return run(flows.list_threads(self.port, limit, offset))
+
+    def update_thread(self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET) -> None:
+        """Set the title, or replace the metadata; what is not given stays."""
+        run(flows.update_thread(self.port, thread_id, _given(title=title, metadata=metadata)))
+
+    def delete_thread(self, thread_id: str) -> bool:
+        """Delete the thread for good; False when there was none."""
+        return run(flows.delete_thread(self.port, thread_id))
+
+    def close(self) -> None:
+        """Close the storage."""
+        run(self.port.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncHistoryManager(_Manager):
+    """Async `HistoryManager`, over an asynchronous or a synchronous storage (called in a worker thread)."""
+
+    async def create_thread(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        thread_id: str | None = None,
+        user_id: str | None = None,
+        title: str | None = None,
+    ) -> Thread:
+        """Async `HistoryManager.create_thread`."""
+        return await arun(
+            flows.create_thread(self.port, self.clock, self.id_source, metadata, thread_id, user_id, title)
+        )
+
+    async def get_thread(self, thread_id: str) -> Thread:
+        """Async `HistoryManager.get_thread`."""
+        return await arun(flows.get_thread(self.port, self.algorithm, thread_id))
+
+    async def context(self, thread_id: str) -> list[Message]:
+        """Async `HistoryManager.context`."""
+        return await arun(flows.context(self.port, self.algorithm, thread_id))
+
+    async def get_messages(
+        self, thread_id: str, *, limit: int | None = None, include_superseded: bool = False
+    ) -> list[Message]:
+        """Async `HistoryManager.get_messages`."""
+        return await arun(flows.get_messages(self.port, thread_id, limit, include_superseded))
+
+    async def add_message(
+        self,
+        thread_id: str,
+        content: str | Sequence[Mapping[str, Any]] | None,
+        role: str,
+        metadata: Mapping[str, Any] | None = None,
+        tool_calls: Sequence[Mapping[str, Any]] | None = None,
+        tool_call_id: str | None = None,
+        function_call: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> Message:
+        """Async `HistoryManager.add_message`."""
+        message = self._message(content, role, metadata, tool_calls, tool_call_id, function_call, name)
+        return (await arun(flows.add_messages(self.port, thread_id, [message])))[0]
+
+    async def add_messages(self, thread_id: str, messages: Iterable[Message]) -> list[Message]:
+        """Async `HistoryManager.add_messages`."""
+        return await arun(flows.add_messages(self.port, thread_id, messages))
+
+    async def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
+        """Async `HistoryManager.list_threads`."""
+        return await arun(flows.list_threads(self.port, limit, offset))
+
+    async def update_thread(
+        self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET
+    ) -> None:
+        """Async `HistoryManager.update_thread`."""
+        await arun(flows.update_thread(self.port, thread_id, _given(title=title, metadata=metadata)))
+
+    async def delete_thread(self, thread_id: str) -> bool:
+        """Async `HistoryManager.delete_thread`."""
+        return await arun(flows.delete_thread(self.port, thread_id))
+
+    async def close(self) -> None:
+        """Async `HistoryManager.close`."""
+        await arun(self.port.close())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def opened(storage: Any) -> Any:
+    """A storage object as it is; a path, `:memory:` or a `sqlite:///` or `memory:` URL made into one."""
+    if storage is None:
+        raise ConfigurationError("Storage can not be None; give a storage, or a path such as 'chat.db'")
+    if not isinstance(storage, str | os.PathLike):
+        return storage
+    place = os.fspath(storage)
+    if place.startswith("memory:"):
+        from memexllm.storage.memory import MemoryStorage
+
+        return MemoryStorage()
+    from memexllm.storage.sqlite import SQLiteStorage
+
+    if place.startswith("sqlite://"):
+        # sqlite:///relative and sqlite:////absolute, as SQLAlchemy reads them; sqlite:// alone is in memory.
+        return SQLiteStorage(place.removeprefix("sqlite://").removeprefix("/") or ":memory:")
+    if "://" in place:
+        raise ConfigurationError(
+            f"no storage is known for {place.split('://')[0]!r} URLs; use sqlite:///chat.db, memory: or an object"
+        )
+    return SQLiteStorage(place)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    given = {name: value for name, value in fields.items() if value is not UNSET}
+    if not given:
+        raise ConfigurationError("update_thread() changes what it is given: title=, metadata=")
+    return given

@@ -1,0 +1,211 @@
+"""What a wrapped client and all its copies share: the manager, the options, and the turns not stored yet."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import warnings
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from memexllm.core.errors import MemexLLMError, ValidationError
+from memexllm.core.exchanges import Orphans
+from memexllm.core.flow import Flow, run
+from memexllm.core.models import Message
+from memexllm.history.binding import bound_thread
+from memexllm.history.flows import checked_thread_id
+from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.integrations.openai.info import HistoryInfo, ThreadNotGivenWarning
+from memexllm.integrations.openai.merge import MergeMode
+from memexllm.integrations.openai.wire import ReplayReasoning
+
+OnMissingThread = Literal["create", "ignore", "error"]
+Inject = Literal["auto", "early", "late"]
+
+THREAD_HEADER = "x-memexllm-thread-id"
+MAX_PENDING_TURNS = 1000
+
+logger = logging.getLogger("memexllm.integrations.openai")
+
+
+class _NotGiven:
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+
+NOT_GIVEN: Any = _NotGiven()
+"""`thread_id` was left out; an explicit None means no history for this call."""
+
+
+@dataclass(frozen=True)
+class Options:
+    thread_id: str | None = None
+    on_missing_thread: OnMissingThread = "create"
+    merge: MergeMode = "auto"
+    orphans: Orphans = "drop"
+    on_read_error: Literal["raise", "ignore"] = "raise"
+    on_write_error: Literal["warn", "raise"] = "warn"
+    replay_reasoning: ReplayReasoning = "auto"
+    inject: Inject = "auto"
+
+
+@dataclass
+class Turn:
+    """One call's write: what `append_messages` is given."""
+
+    thread_id: str
+    messages: list[Message]
+    changes: dict[str, Any]
+    info: HistoryInfo
+    attempted: bool = False
+
+
+@dataclass
+class Scope:
+    """What `with_thread` and `for_user` bind a client to."""
+
+    thread_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(eq=False)
+class ClientHistory:
+    manager: HistoryManager | AsyncHistoryManager
+    options: Options
+    _pending: deque[Turn] = field(default_factory=deque[Turn])
+    _open_streams: dict[str, weakref.WeakSet[Any]] = field(default_factory=dict[str, "weakref.WeakSet[Any]"])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _warned: bool = False
+
+    def __post_init__(self) -> None:
+        _histories.add(self)
+
+    @property
+    def is_async(self) -> bool:
+        return isinstance(self.manager, AsyncHistoryManager)
+
+    def resolve(self, thread_id: Any, header: str | None, scope: Scope) -> str | None:
+        """The call's thread: keyword, header, `with_thread`, `manager.thread()`, `with_history(thread_id=)`, else new.
+
+        None is a call without history.
+        """
+        if thread_id is None:
+            return None
+        if thread_id is NOT_GIVEN:
+            thread_id = header or scope.thread_id or bound_thread(self.manager.storage) or self.options.thread_id
+        if thread_id is not None:
+            return checked_thread_id(thread_id)
+        if self.options.on_missing_thread == "ignore":
+            return None
+        if self.options.on_missing_thread == "error":
+            raise ValidationError(
+                'this call names no thread and on_missing_thread="error"; give thread_id="…", or thread_id=None for a '
+                "call without history"
+            )
+        return self._new_thread_id()
+
+    def _new_thread_id(self) -> str:
+        thread_id = self.manager.id_source()
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"this call names no thread, so its turn is stored in the new thread {thread_id!r} "
+                "(history_of(response).thread_id). Give thread_id= to continue a conversation, thread_id=None for a "
+                "call without history; this is said once",
+                ThreadNotGivenWarning,
+                stacklevel=4,
+            )
+        return thread_id
+
+    def watch(self, thread_id: str, stream: Any) -> None:
+        """Remember a stream that is being read, so that the next call on its thread can store what it has said."""
+        with self._lock:
+            self._open_streams.setdefault(thread_id, weakref.WeakSet()).add(stream)
+
+    def settle(self, thread_id: str) -> Flow[None]:
+        """Before a call reads its thread: what earlier calls on it have said, and could not store, is stored."""
+        if thread_id in self._open_streams:
+            with self._lock:
+                streams = list(self._open_streams.pop(thread_id, ()))
+            for stream in streams:
+                yield from stream.interrupt()
+        if self._pending:
+            yield from self.flush(thread_id)
+
+    def flush(self, thread_id: str | None = None) -> Flow[None]:
+        """Store pending turns, oldest first; the first that fails stays with those after it, and raises."""
+        with self._lock:
+            turns = [turn for turn in self._pending if thread_id is None or turn.thread_id == thread_id]
+        for turn in turns:
+            yield from self.append(turn)
+            with self._lock:
+                if turn in self._pending:
+                    self._pending.remove(turn)
+
+    def keep(self, turn: Turn) -> None:
+        """Keep a turn that could not be stored for the next call, `flush()`, or the end of the process."""
+        with self._lock:
+            if turn in self._pending:
+                return
+            self._pending.append(turn)
+            dropped = self._pending.popleft() if len(self._pending) > MAX_PENDING_TURNS else None
+        if dropped is not None:
+            logger.error(
+                "a turn of thread %r is lost: %d newer ones could not be stored either",
+                dropped.thread_id,
+                MAX_PENDING_TURNS,
+            )
+
+    def append(self, turn: Turn) -> Flow[None]:
+        """Store a turn once, also when an earlier attempt may have reached the storage."""
+        port = self.manager.port
+        already_there = turn.attempted and (yield from self._is_stored(turn))
+        turn.attempted = True
+        if not already_there:
+            yield from port.append_messages(turn.thread_id, turn.messages, **turn.changes)
+        turn.info.saved = True
+        turn.info.error = None
+
+    def _is_stored(self, turn: Turn) -> Flow[bool]:
+        reader = yield from self.manager.port.read(turn.thread_id)
+        if reader is None or not turn.messages:
+            return False
+        newest = yield from reader.rows(limit=len(turn.messages) + MAX_PENDING_TURNS)
+        return turn.messages[0].id in {row["id"] for row in newest}
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+
+def pop_header(params: dict[str, Any]) -> str | None:
+    """The thread named by the header, which is ours and is not sent."""
+    given = params.get("extra_headers")
+    if not given:
+        return None
+    headers = {name: value for name, value in given.items() if name.lower() != THREAD_HEADER}
+    if len(headers) == len(given):
+        return None
+    params["extra_headers"] = headers or None
+    return next(value for name, value in given.items() if name.lower() == THREAD_HEADER)  # type: ignore[no-any-return]  # a header is text
+
+
+_histories: weakref.WeakSet[ClientHistory] = weakref.WeakSet()
+
+
+@atexit.register
+def _flush_at_exit() -> None:
+    for history in list(_histories):
+        if not history.has_pending:
+            continue
+        count = len(history._pending)
+        if history.manager.port.asynchronous:
+            logger.error("%d turns could not be stored before the process ended", count)
+            continue
+        try:
+            run(history.flush())
+        except MemexLLMError as error:
+            logger.error("%d turns could not be stored before the process ended: %s", count, error)  # noqa: TRY400

@@ -1,0 +1,122 @@
+"""A wrapped SDK client: an instance of a run-time subclass of the client's own class, over the same connections.
+
+This module imports openai; it is loaded when an SDK client is wrapped.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+from openai import AsyncOpenAI
+
+from memexllm.core.errors import ValidationError
+from memexllm.core.flow import arun, run
+from memexllm.history.flows import checked_thread_id
+from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.integrations.openai.client_history import ClientHistory, Scope
+from memexllm.integrations.openai.resources import AsyncHistoryChat, HistoryChat
+
+
+class _HistoryClient:
+    _memexllm: ClassVar[ClientHistory]
+    _memexllm_scope: Scope = Scope()
+    _memexllm_original: Any = None
+    """The client that was wrapped; copies have none, as the SDK's copies lose what was patched onto an instance."""
+
+    def with_thread(self, thread_id: str) -> Self:
+        """This client bound to a thread, for the calls that name none. Nothing is left behind on this one."""
+        bound: Self = _rebound(self, Scope(checked_thread_id(thread_id), self._memexllm_scope.user_id))
+        return bound
+
+    def for_user(self, user_id: str) -> Self:
+        """This client bound to a user: it creates the user's threads, and other users' threads are unknown to it."""
+        if not user_id:
+            raise ValidationError("user_id cannot be empty")
+        bound: Self = _rebound(self, Scope(self._memexllm_scope.thread_id, user_id))
+        return bound
+
+    def copy(self, **options: Any) -> Self:
+        copied: Self = super().copy(**options)  # type: ignore[misc]  # the SDK's client comes next
+        copied.__dict__["_memexllm_scope"] = self._memexllm_scope
+        return copied
+
+    with_options = copy
+
+
+class SyncHistoryClient(_HistoryClient):
+    @cached_property
+    def chat(self) -> HistoryChat:
+        client: Any = self
+        return HistoryChat(client)
+
+    @property
+    def history(self) -> HistoryManager:
+        """The manager of this client's threads."""
+        manager = self._memexllm.manager
+        if not isinstance(manager, HistoryManager):
+            raise TypeError("a synchronous client has a HistoryManager")
+        return manager
+
+    def flush(self) -> None:
+        """Store the turns that could not be stored yet; raises when they still cannot."""
+        run(self._memexllm.flush())
+
+
+class AsyncHistoryClient(_HistoryClient):
+    @cached_property
+    def chat(self) -> AsyncHistoryChat:
+        client: Any = self
+        return AsyncHistoryChat(client)
+
+    @cached_property
+    def history(self) -> AsyncHistoryManager:
+        """An asynchronous manager of this client's threads, over the same storage."""
+        manager = self._memexllm.manager
+        if isinstance(manager, AsyncHistoryManager):
+            return manager
+        return AsyncHistoryManager(manager.storage, manager.algorithm, clock=manager.clock, id_source=manager.id_source)
+
+    async def flush(self) -> None:
+        """Async `SyncHistoryClient.flush`."""
+        await arun(self._memexllm.flush())
+
+
+def wrapped(client: Any, history: ClientHistory) -> Any:
+    """A new client with history; the original stays as it is."""
+    base = type(client)
+    mixin = AsyncHistoryClient if isinstance(client, AsyncOpenAI) else SyncHistoryClient
+    # The class carries the history, so that copies the SDK makes of a client keep it.
+    cls = type(
+        base.__name__,
+        (mixin, base),
+        {
+            "_memexllm": history,
+            "__module__": base.__module__,
+            "__qualname__": base.__qualname__,
+            "__doc__": base.__doc__,
+        },
+    )
+    new = _without_resources(client, cls)
+    new.__dict__["_memexllm_original"] = client
+    return new
+
+
+def history_on(client: Any) -> ClientHistory | None:
+    """The history of a client that is wrapped already."""
+    return getattr(type(client), "_memexllm", None)
+
+
+def _rebound(client: Any, scope: Scope) -> Any:
+    bound = _without_resources(client, type(client))
+    bound.__dict__["_memexllm_scope"] = scope
+    return bound
+
+
+def _without_resources(client: Any, cls: type) -> Any:
+    """A shallow copy without the cached resources, which are bound to `client`."""
+    new: Any = object.__new__(cls)
+    new.__dict__.update(
+        {name: value for name, value in client.__dict__.items() if getattr(value, "_client", None) is not client}
+    )
+    return new

@@ -1,0 +1,50 @@
+"""`history_of(response)`: what the library did for a call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from memexllm.core.errors import ResourceNotFoundError
+
+_ATTRIBUTE = "_memexllm"
+
+
+class ThreadNotGivenWarning(UserWarning):
+    """A call named no thread, so a new one was made for it; the message names it."""
+
+
+@dataclass(slots=True)
+class HistoryInfo:
+    """Of a stream it is filled in as the stream is read; `saved` turns True when the turn is stored.
+
+    `message_ids` are the messages stored by this call, in order, the answer last. `injected` counts the stored messages
+    that were sent, the block included. `error` is why the turn could not be stored (it is kept and tried again).
+    """
+
+    thread_id: str
+    message_ids: list[str] = field(default_factory=list[str])
+    injected: int = 0
+    saved: bool = False
+    error: Exception | None = None
+
+
+def history_of(response: Any) -> HistoryInfo:
+    """Of a response or stream that came from a wrapped client; `ResourceNotFoundError` for any other.
+
+    A call made with `thread_id=None` has no history, and neither has its response.
+    """
+    info = getattr(response, "__dict__", {}).get(_ATTRIBUTE)
+    if not isinstance(info, HistoryInfo):
+        raise ResourceNotFoundError(
+            f"this {type(response).__name__} carries no history: it did not come from a client made by with_history(), "
+            "or its call was made with thread_id=None"
+        )
+    return info
+
+
+def attach(response: Any, info: HistoryInfo) -> None:
+    """Where `history_of` looks; invisible to `model_dump()`. Objects that take no attributes are left as they are."""
+    fields = getattr(response, "__dict__", None)
+    if isinstance(fields, dict):
+        fields[_ATTRIBUTE] = info

@@ -1,0 +1,233 @@
+"""Streams stay the SDK's own; their iterator is replaced by one that listens.
+
+A turn is stored when its stream is finished, before the last chunk is handed out. A stream that is left, closed,
+cancelled or cut off keeps what it said as an `incomplete` answer; read on later, it replaces that in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from memexllm.core.errors import HistoryWriteError
+from memexllm.core.flow import Flow, arun, in_step, run
+from memexllm.core.models import Status
+from memexllm.integrations.openai.call import Call
+from memexllm.integrations.openai.chunks import Chunks
+
+_background: set[asyncio.Task[None]] = set()
+
+
+class StreamRecorder:
+    """Listens to one stream and stores its turn.
+
+    The reader of the stream and the next call on the thread may both want to store what it said. Whoever comes second
+    leaves the newer state with the first, who stores it as well: nobody waits, and the turn is there once.
+    """
+
+    def __init__(self, call: Call, include_usage: bool) -> None:
+        self.call = call
+        self._include_usage = include_usage
+        self._chunks = Chunks()
+        self._n_chunks = 0
+        self._n_stored = 0
+        self._answer_id: str | None = None
+        self._complete = False
+        self._lock = threading.Lock()
+        self._wanted: Status | None = None
+        self._storing = False
+        call.history.watch(call.thread_id, self)
+
+    def hear(self, chunk: Any) -> bool:
+        """Whether the answer is complete with this chunk and has to be stored before it is handed out."""
+        self._n_chunks += 1
+        turning_point = self._chunks.add(chunk)
+        return (
+            turning_point
+            and not self._complete
+            and self._chunks.finished
+            and (not self._include_usage or self._chunks.usage is not None)
+        )
+
+    def finish(self) -> Flow[None]:
+        """Store the whole answer."""
+        self._complete = True
+        return self._store("complete")
+
+    def interrupt(self) -> Flow[None]:
+        """Store what was said so far; nothing when nothing was said, or nothing new."""
+        if self._has_news:
+            yield from self.finish() if self._chunks.finished else self._store("incomplete")
+
+    def abandon(self) -> None:
+        """The reader is gone: store what was said now, or with the next call when now is no good moment."""
+        if not self._has_news:
+            return
+        history = self.call.history
+        if history.manager.port.asynchronous:
+            loop = _running_loop()
+            if loop is not None:
+                task = loop.create_task(arun(self.interrupt()))
+                _background.add(task)
+                task.add_done_callback(_background.discard)
+        elif not in_step():  # a finaliser can run in the middle of a storage's own work
+            run(self.interrupt())
+
+    @property
+    def _has_news(self) -> bool:
+        return not self._complete and self._n_chunks > self._n_stored and self._chunks.said_something
+
+    def raise_if_unsaved(self) -> None:
+        """With `on_write_error="raise"`, after the last chunk: a failed write never takes a chunk from the caller."""
+        error = self.call.info.error
+        if error is not None and self.call.history.options.on_write_error == "raise":
+            raise HistoryWriteError(f"thread {self.call.thread_id!r} could not be added to: {error}") from error
+
+    def _store(self, status: Status) -> Flow[None]:
+        with self._lock:
+            self._wanted = status
+            if self._storing:
+                return
+            self._storing = True
+        try:
+            while (wanted := self._next_wanted()) is not None:
+                yield from self._store_once(wanted)
+        finally:
+            self._storing = False
+
+    def _next_wanted(self) -> Status | None:
+        with self._lock:
+            wanted, self._wanted = self._wanted, None
+            if wanted is None:
+                self._storing = False
+            return wanted
+
+    def _store_once(self, status: Status) -> Flow[None]:
+        self._n_stored = self._n_chunks
+        answer = self._chunks.answer()
+        if self._answer_id is None:
+            turn = self.call.turn(answer, status)
+            self._answer_id = self.call.info.message_ids[-1]
+            yield from self.call.write(turn)
+        else:
+            yield from self.call.replace_answer(answer, status, self._answer_id)
+
+
+class ListeningIterator:
+    """In the place of `Stream._iterator`.
+
+    Each `for` gets an iterator of its own, which goes away when the loop is left: a `break` is noticed at once,
+    although the stream itself stays alive in a reference cycle.
+    """
+
+    def __init__(self, inner: Iterator[Any], recorder: StreamRecorder) -> None:
+        self._inner = inner
+        self._recorder = recorder
+
+    def __iter__(self) -> ListeningIterator:
+        return ListeningIterator(self._inner, self._recorder)
+
+    def __next__(self) -> Any:
+        recorder = self._recorder
+        try:
+            chunk = next(self._inner)
+        except StopIteration:
+            run(recorder.interrupt())
+            recorder.raise_if_unsaved()
+            raise
+        except BaseException:
+            run(recorder.interrupt())
+            raise
+        if recorder.hear(chunk):
+            run(recorder.finish())
+        return chunk
+
+    def close(self) -> None:
+        close = getattr(self._inner, "close", None)
+        if close is not None:
+            close()
+        run(self._recorder.interrupt())
+
+    def __del__(self) -> None:
+        self._recorder.abandon()
+
+
+class AsyncListeningIterator:
+    """Async `ListeningIterator`.
+
+    A class, not an async generator: one that is being read cannot be closed ("asynchronous generator is already
+    running"), and its turn would be lost.
+    """
+
+    def __init__(self, inner: AsyncIterator[Any], recorder: StreamRecorder) -> None:
+        self._inner = inner
+        self._recorder = recorder
+
+    def __aiter__(self) -> AsyncListeningIterator:
+        return AsyncListeningIterator(self._inner, self._recorder)
+
+    async def __anext__(self) -> Any:
+        recorder = self._recorder
+        try:
+            chunk = await anext(self._inner)
+        except StopAsyncIteration:
+            await arun(recorder.interrupt())
+            recorder.raise_if_unsaved()
+            raise
+        except BaseException:
+            await arun(recorder.interrupt())
+            raise
+        if recorder.hear(chunk):
+            await arun(recorder.finish())
+        return chunk
+
+    async def aclose(self) -> None:
+        close = getattr(self._inner, "aclose", None)
+        if close is not None:
+            await close()
+        await arun(self._recorder.interrupt())
+
+    def __del__(self) -> None:
+        self._recorder.abandon()
+
+
+def listen(stream: Any, call: Call, include_usage: bool, *, asynchronous: bool) -> None:
+    """Listen to an SDK stream. Its response is watched too: `.stream()` helpers close that, not the stream."""
+    recorder = StreamRecorder(call, include_usage)
+    kind = AsyncListeningIterator if asynchronous else ListeningIterator
+    stream._iterator = kind(stream._iterator, recorder)
+    response = getattr(stream, "response", None)
+    if response is not None:
+        _watch_close(response, recorder, asynchronous=asynchronous)
+
+
+def _watch_close(response: Any, recorder: StreamRecorder, *, asynchronous: bool) -> None:
+    if asynchronous:
+        inner_aclose = response.aclose
+
+        async def aclose() -> None:
+            try:
+                await inner_aclose()
+            finally:
+                await arun(recorder.interrupt())
+
+        response.aclose = aclose
+        return
+    inner_close = response.close
+
+    def close() -> None:
+        try:
+            inner_close()
+        finally:
+            run(recorder.interrupt())
+
+    response.close = close
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

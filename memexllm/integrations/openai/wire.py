@@ -1,0 +1,98 @@
+"""The wire form of chat messages: what an answer looks like when it is kept, and what of a message is ever sent again.
+
+Servers differ in what they accept back. The normal form leaves out what no server needs: null refusal, tool_calls,
+function_call and audio, annotations, `parsed`, `parsed_arguments` and logprobs. Reasoning goes back only to the server
+and model family that produced it: Groq refuses it, DeepSeek's thinking mode requires it on tool-call turns.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from memexllm.core.models import MessageRow
+
+ReplayReasoning = Literal["auto", "always", "never"]
+Wire = dict[str, Any]
+
+REASONING_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details"})
+_NEVER_SENT = frozenset({"annotations", "parsed", "logprobs"})
+_EMPTY_UNLESS_SET = frozenset({"refusal", "tool_calls", "function_call", "audio"})
+_USUAL = frozenset({"role", "content", "name"})
+_VERSION = re.compile(r"[-@:_]?(\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|v?\d+(\.\d+)*|latest|preview)$")
+
+
+def answer_wire(message: Mapping[str, Any]) -> Wire:
+    """An answer as it is kept: role and content first, the other fields in the order they came.
+
+    Stream indexes, `parsed` and empty fields go; everything else stays, unknown fields too.
+    """
+    kept: Wire = {"role": message.get("role") or "assistant", "content": message.get("content")}
+    for key, value in message.items():
+        if key in kept or key == "parsed" or (key in _EMPTY_UNLESS_SET and not value):
+            continue
+        kept[key] = [_call_wire(call) for call in value] if key == "tool_calls" else value
+    return kept
+
+
+def sendable(row: MessageRow, target: Sequence[str | None], replay_reasoning: ReplayReasoning) -> Wire:
+    """What is sent for a row: its own wire dict when nothing has to go.
+
+    `target` is the `[server, model]` of this call.
+    """
+    wire = row["wire"]
+    if wire.get("role") != "assistant" or wire.keys() <= _USUAL:
+        return wire
+    dropped = {key for key in wire if key in _NEVER_SENT or (key in _EMPTY_UNLESS_SET and not wire[key])}
+    if not _may_replay_reasoning(row, target, replay_reasoning):
+        dropped |= REASONING_KEYS & wire.keys()
+    sent = {key: value for key, value in wire.items() if key not in dropped}
+    if "tool_calls" in sent:
+        sent["tool_calls"] = [_call_wire(call) for call in sent["tool_calls"]]
+    if "audio" in sent:
+        _replay_audio(sent)
+    return sent
+
+
+def model_family(model: str | None) -> str:
+    """A model's name without the date or version it ends in."""
+    name = model or ""
+    while True:
+        shorter = _VERSION.sub("", name)
+        if shorter == name or not shorter:
+            return name
+        name = shorter
+
+
+def _may_replay_reasoning(row: MessageRow, target: Sequence[str | None], replay: ReplayReasoning) -> bool:
+    if replay != "auto":
+        return replay == "always"
+    origin = row.get("origin")
+    # A message without an origin is the caller's own: it is sent as it was given.
+    return origin is None or (origin[0] == target[0] and model_family(origin[1]) == model_family(target[1]))
+
+
+def _call_wire(call: Any) -> Any:
+    """A tool call without the stream's `index` and the SDK's `parsed_arguments`."""
+    if not isinstance(call, dict):
+        return call
+    function = call.get("function")
+    if "index" not in call and not (isinstance(function, dict) and "parsed_arguments" in function):
+        return call
+    kept = {key: value for key, value in call.items() if key != "index"}
+    if isinstance(function, dict):
+        kept["function"] = {key: value for key, value in function.items() if key != "parsed_arguments"}
+    return kept
+
+
+def _replay_audio(sent: Wire) -> None:
+    """The API takes a spoken answer back by its id until that expires; afterwards its transcript is the text."""
+    audio = sent["audio"]
+    if audio.get("expires_at", 0) and audio["expires_at"] <= time.time():
+        del sent["audio"]
+        if not sent.get("content"):
+            sent["content"] = audio.get("transcript") or ""
+    else:
+        sent["audio"] = {"id": audio.get("id")}

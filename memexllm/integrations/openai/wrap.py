@@ -1,0 +1,205 @@
+"""`with_history`: a client that remembers."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+
+from memexllm.algorithms.base import BaseAlgorithm
+from memexllm.core.errors import ConfigurationError
+from memexllm.core.exchanges import Orphans
+from memexllm.history.manager import AsyncHistoryManager, HistoryManager, opened
+from memexllm.integrations.openai.client_history import ClientHistory, Inject, OnMissingThread, Options
+from memexllm.integrations.openai.duck import history_on_duck, shadowed
+from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
+from memexllm.integrations.openai.wire import ReplayReasoning
+from memexllm.storage.base import AsyncBaseStorage, BaseStorage
+from memexllm.storage.port import StoragePort
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, OpenAI
+
+    from memexllm.integrations.openai.typed import AsyncHistoryOpenAI, HistoryOpenAI
+
+StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
+T = TypeVar("T")
+
+_CHOICES = {
+    "on_missing_thread": ("create", "ignore", "error"),
+    "merge": MERGE_MODES,
+    "orphans": ("drop", "placeholder", "error"),
+    "on_read_error": ("raise", "ignore"),
+    "on_write_error": ("warn", "raise"),
+    "replay_reasoning": ("auto", "always", "never"),
+    "inject": ("auto", "early", "late"),
+}
+
+
+class Wrapper:
+    """What `with_history(...)` returns without a client: call it with one, or decorate a function that makes one."""
+
+    def __init__(self, history: Callable[[bool], ClientHistory]) -> None:
+        self._history = history
+
+    @overload
+    def __call__(self, client: OpenAI) -> HistoryOpenAI: ...
+    @overload
+    def __call__(self, client: AsyncOpenAI) -> AsyncHistoryOpenAI: ...
+    @overload
+    def __call__(self, client: Callable[[], OpenAI]) -> Callable[[], HistoryOpenAI]: ...
+    @overload
+    def __call__(self, client: Callable[[], AsyncOpenAI]) -> Callable[[], AsyncHistoryOpenAI]: ...
+    @overload
+    def __call__(self, client: T) -> T: ...
+    def __call__(self, client: Any) -> Any:
+        if inspect.isroutine(client):
+            return self._decorated(client)
+        if _is_sdk_client(client):
+            return self._wrapped(client)
+        known = history_on_duck(client)
+        if known is not None:
+            return _same_or_refused(client, known, self._history(known.is_async))
+        return shadowed(client, self._history(False))
+
+    def _wrapped(self, client: Any) -> Any:
+        from openai import AsyncOpenAI
+
+        from memexllm.integrations.openai.clients import history_on, wrapped
+
+        asynchronous = isinstance(client, AsyncOpenAI)
+        history = self._history(asynchronous)
+        known = history_on(client)
+        if known is not None:
+            return _same_or_refused(client, known, history)
+        if not asynchronous and history.manager.port.asynchronous:
+            raise ConfigurationError(
+                f"{type(history.manager.storage).__name__} is asynchronous, and {type(client).__name__} is not; "
+                "wrap an AsyncOpenAI, or use a synchronous storage"
+            )
+        return wrapped(client, history)
+
+    def _decorated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def make_client_async(*args: Any, **kwargs: Any) -> Any:
+                return self(await function(*args, **kwargs))
+
+            return make_client_async
+
+        @functools.wraps(function)
+        def make_client(*args: Any, **kwargs: Any) -> Any:
+            return self(function(*args, **kwargs))
+
+        return make_client
+
+
+class _Arguments(TypedDict, total=False):
+    storage: StorageLike | None
+    algorithm: BaseAlgorithm | None
+    history_manager: HistoryManager | AsyncHistoryManager | None
+    thread_id: str | None
+    on_missing_thread: OnMissingThread
+    merge: MergeMode
+    orphans: Orphans
+    on_read_error: Literal["raise", "ignore"]
+    on_write_error: Literal["warn", "raise"]
+    replay_reasoning: ReplayReasoning
+    inject: Inject
+
+
+@overload
+def with_history(client: None = None, **arguments: Unpack[_Arguments]) -> Wrapper: ...
+@overload
+def with_history(client: OpenAI, **arguments: Unpack[_Arguments]) -> HistoryOpenAI: ...
+@overload
+def with_history(client: AsyncOpenAI, **arguments: Unpack[_Arguments]) -> AsyncHistoryOpenAI: ...
+@overload
+def with_history(client: T, **arguments: Unpack[_Arguments]) -> T: ...
+def with_history(
+    client: Any = None,
+    *,
+    storage: StorageLike | None = None,
+    algorithm: BaseAlgorithm | None = None,
+    history_manager: HistoryManager | AsyncHistoryManager | None = None,
+    thread_id: str | None = None,
+    on_missing_thread: OnMissingThread = "create",
+    merge: MergeMode = "auto",
+    orphans: Orphans = "drop",
+    on_read_error: Literal["raise", "ignore"] = "raise",
+    on_write_error: Literal["warn", "raise"] = "warn",
+    replay_reasoning: ReplayReasoning = "auto",
+    inject: Inject = "auto",
+) -> Any:
+    """A client whose calls continue threads: `with_history(OpenAI(), storage="chat.db")`.
+
+    Without a client it returns a wrapper for clients, or for functions that make one. The wrapped client is a new one
+    of the same class; the original stays as it is. Calls take `thread_id=` (None: no history for this call) and
+    `merge=`. `storage` is a storage, a path of a SQLite file, or a URL.
+
+    - `thread_id`: the thread of calls that name none; `on_missing_thread` says what happens to them otherwise.
+    - `merge`: `"auto"` compares what is passed with what is stored, `"append"` takes all of it as new, `"replace"`
+      makes it the thread.
+    - `orphans`: what is done, in what is sent, with tool calls without results: dropped, answered by a placeholder,
+      or refused.
+    - `on_read_error`: raise `HistoryReadError` before the request, or send without history.
+    - `on_write_error`: return the answer and keep the turn for the next call, or raise `HistoryWriteError`, which
+      carries the answer.
+    - `replay_reasoning`: `"auto"` sends reasoning back only to the server and model family it came from.
+    - `inject`: where history enters the SDK; `"auto"` is early when somebody has patched `create`.
+    """
+    if storage is None and history_manager is None:
+        raise ConfigurationError(
+            "Either storage or history_manager must be provided: with_history(storage='chat.db')(OpenAI())"
+        )
+    if history_manager is not None and (storage is not None or algorithm is not None):
+        raise ConfigurationError(
+            "give either history_manager, which has a storage and an algorithm, or those themselves"
+        )
+    options = _checked(
+        Options(thread_id, on_missing_thread, merge, orphans, on_read_error, on_write_error, replay_reasoning, inject)
+    )
+    made: dict[bool, ClientHistory] = {}
+    place: Any = None if storage is None else opened(storage)
+
+    def history(asynchronous: bool) -> ClientHistory:
+        found = made.get(asynchronous)
+        if found is None:
+            manager = history_manager
+            if manager is None:
+                use_async = asynchronous or StoragePort(place).asynchronous
+                manager = (AsyncHistoryManager if use_async else HistoryManager)(place, algorithm)
+            found = made[asynchronous] = ClientHistory(manager, options)
+        return found
+
+    wrapper = Wrapper(history)
+    return wrapper if client is None else wrapper(client)
+
+
+def _checked(options: Options) -> Options:
+    for name, choices in _CHOICES.items():
+        value = getattr(options, name)
+        if value not in choices:
+            raise ConfigurationError(f"{name} is one of {', '.join(map(repr, choices))}, not {value!r}")
+    return options
+
+
+def _is_sdk_client(client: Any) -> bool:
+    """By its type: a `MagicMock(spec=OpenAI)` passes isinstance() and is no client of the SDK's."""
+    openai = sys.modules.get("openai")
+    return openai is not None and issubclass(type(client), openai.OpenAI | openai.AsyncOpenAI)
+
+
+def _same_or_refused(client: Any, known: ClientHistory, asked: ClientHistory) -> Any:
+    same = known.manager is asked.manager or (
+        known.manager.storage is asked.manager.storage and known.manager.algorithm is asked.manager.algorithm
+    )
+    if not same:
+        raise ConfigurationError(
+            "this client has a history already, over another storage or manager; wrap the original client instead"
+        )
+    return client

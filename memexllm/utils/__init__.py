@@ -1,0 +1,1 @@
+"""Aliases of 0.1 import paths."""
