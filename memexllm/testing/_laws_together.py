@@ -9,8 +9,7 @@ import os
 import random
 import threading
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ from memexllm.testing._batches import (
     write_batches,
     write_until_killed,
 )
-from memexllm.testing._driven import DrivenStorage, says
+from memexllm.testing._driven import DrivenStorage, in_threads, says
 
 WRITERS = 8
 ANSWER_S = 60.0
@@ -92,7 +91,7 @@ class TogetherLaws:
                 else:
                     note("stored")
 
-            _in_threads([functools.partial(try_once, writer) for writer in range(WRITERS)])
+            in_threads([functools.partial(try_once, writer) for writer in range(WRITERS)])
         assert sorted(outcomes) == ["refused"] * (WRITERS - 1) + ["stored"]
         assert len(batches_in(store.texts("t"))) == 1
 
@@ -192,7 +191,7 @@ class TogetherLaws:
             return from_here
 
         for writer in (1, 2, 3):
-            _in_threads([use(writer)])
+            in_threads([use(writer)])
         assert batches_in(store.texts("t")) == [(0, 0), (1, 0), (2, 0), (3, 0)]
 
     def test_law10_a_storage_works_across_consecutive_event_loops(self, store: DrivenStorage) -> None:
@@ -273,9 +272,3 @@ def _sent(told: Any) -> bool:
     except EOFError:
         return False
     return True
-
-
-def _in_threads(jobs: Sequence[Callable[[], None]]) -> None:
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        for done in [pool.submit(job) for job in jobs]:
-            done.result()
