@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from memexllm.core import jsontext
 from memexllm.core.errors import ConcurrencyError, MessageNotFoundError, ThreadNotFoundError
 from memexllm.core.flow import Flow, call
 from memexllm.core.models import Message, MessageRow, Thread, TokenCount, copy_row, plain, utc_now
@@ -46,12 +47,9 @@ def append_messages(
         if counts and seq in counts:
             message.tokens = TokenCount(count=counts[seq][0], encoding=counts[seq][1])
     first = next_seq(thread)
-    for index, message in enumerate(messages):
-        row = copy_row(message.row())
-        row["seq"] = first + index
-        thread.messages.append(Message.from_row(row))
+    thread.messages.extend(_stored(message, first + index) for index, message in enumerate(messages))
     if state:
-        thread.state = {**thread.state, **resolve_new(state, first)}
+        thread.state = {**thread.state, **_storable(resolve_new(state, first), "state")}
     yield from _save_changed(storage, thread)
     return thread.version
 
@@ -60,9 +58,7 @@ def replace_message(storage: Any, thread_id: str, message_id: str, message: Mess
     thread = yield from _loaded(storage, thread_id)
     for index, stored in enumerate(thread.messages):
         if stored.id == message_id:
-            row = copy_row(message.row())
-            row["seq"] = stored.seq if stored.seq is not None else index
-            thread.messages[index] = Message.from_row(row)
+            thread.messages[index] = _stored(message, stored.seq if stored.seq is not None else index)
             break
     else:
         raise unknown_message(thread_id, message_id)
@@ -116,11 +112,11 @@ def patch_thread(storage: Any, thread_id: str, title: Any, metadata: Any, user_i
     if title is not UNSET:
         thread.title = title
     if metadata is not UNSET:
-        thread.metadata = dict(metadata)
+        thread.metadata = _storable(metadata, "metadata")
     if user_id is not UNSET:
         thread.user_id = user_id
     if state is not UNSET:
-        thread.state = {**thread.state, **plain(state)}
+        thread.state = {**thread.state, **_storable(state, "state")}
     if any(value is not UNSET for value in (title, metadata, user_id)):
         yield from _save_changed(storage, thread)
     else:
@@ -184,6 +180,20 @@ def _loaded(storage: Any, thread_id: str) -> Flow[Thread]:
     if thread is None:
         raise unknown_thread(thread_id)
     return thread
+
+
+def _stored(message: Message, seq: int) -> Message:
+    """A copy at `seq`, or a `ValidationError` when it is not JSON: a storage of the user's might keep half of it."""
+    row = message.row()
+    jsontext.dumps(row, "message")
+    row = copy_row(row)
+    row["seq"] = seq
+    return Message.from_row(row)
+
+
+def _storable(value: Mapping[str, Any], what: str) -> dict[str, Any]:
+    jsontext.dumps(value, what)
+    return dict(plain(value))
 
 
 def _save_changed(storage: Any, thread: Thread) -> Flow[None]:

@@ -7,6 +7,7 @@ call parses half as much. Texts of many messages are joined and parsed at once: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from memexllm.core import jsontext
@@ -15,6 +16,10 @@ from memexllm.core.models import Message, MessageRow
 
 WIRE_KEYS = ("id", "created_at", "wire", "status", "pinned", "turn_id", "origin")
 EXTRA_KEYS = ("metadata", "call")
+_ALWAYS = itemgetter("seq", "id", "created_at", "wire")
+_NOTHING: dict[str, Any] = {}
+_SHAPE_ERRORS = (TypeError, KeyError, ValueError, AttributeError, OverflowError)
+"""What reading JSON of another shape than was written runs into."""
 
 
 class Encoded(NamedTuple):
@@ -52,6 +57,11 @@ def with_marks(wire_text: str, superseded: bool, tokens_text: str | None) -> str
 def decode_wire(thread_id: str, joined: str) -> list[MessageRow]:
     """Rows of wire texts joined by commas."""
     rows: list[MessageRow] = _parse(thread_id, joined)
+    try:
+        for _, _, _, wire in map(_ALWAYS, rows):
+            _check_dict(wire)
+    except _SHAPE_ERRORS as error:
+        raise _unreadable(thread_id, error) from error
     return rows
 
 
@@ -59,10 +69,16 @@ def decode_messages(thread_id: str, joined: str) -> list[Message]:
     """Messages of alternating wire and extra texts ("null" where there is none) joined by commas."""
     parts = _parse(thread_id, joined)
     messages: list[Message] = []
-    for row, extra in zip(parts[::2], parts[1::2], strict=True):
-        if extra:
-            row.update(extra)
-        messages.append(Message.from_row(row))
+    try:
+        for row, extra in zip(parts[::2], parts[1::2], strict=True):
+            if extra is not None:
+                row.update(extra)
+            _, _, _, wire = _ALWAYS(row)
+            _check_dict(wire)
+            _check_dict(row.get("metadata", _NOTHING))
+            messages.append(Message.from_row(row))
+    except _SHAPE_ERRORS as error:
+        raise _unreadable(thread_id, error) from error
     return messages
 
 
@@ -78,7 +94,17 @@ def _parse(thread_id: str, joined: str) -> list[Any]:
     try:
         parts: list[Any] = jsontext.loads(f"[{joined}]")
     except ValueError as error:
-        raise CorruptThreadError(
-            f"the messages of thread {thread_id!r} are there and cannot be read ({error}); nothing was changed"
-        ) from error
+        raise _unreadable(thread_id, error) from error
     return parts
+
+
+def _check_dict(value: Any) -> None:
+    """What lies inside was checked before it was written."""
+    if type(value) is not dict:
+        raise TypeError(f"a {type(value).__name__} where a dict was written")
+
+
+def _unreadable(thread_id: str, error: Exception) -> CorruptThreadError:
+    return CorruptThreadError(
+        f"the messages of thread {thread_id!r} are there and cannot be read ({error}); nothing was changed"
+    )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError
+from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError, ValidationError
 from memexllm.storage import _sqlite_schema
 
 R = TypeVar("R")
@@ -99,7 +99,15 @@ class Connections:
             except IndexError:
                 connection = self._open()
             return work(connection)
+        except UnicodeEncodeError:
+            raise ValidationError(
+                f"Failed to {operation}: an id or text holds a lone surrogate, which no database can store"
+            ) from None
         except sqlite3.Error as error:
+            if _quotes_text(error):
+                raise IntegrityError(
+                    f"Failed to {operation}: {self._where()} is damaged: it holds bytes that are no text"
+                ) from None
             raise self._translated(operation, error) from error
         finally:
             if connection is not None:
@@ -139,6 +147,8 @@ class Connections:
         )
         try:
             if not self._in_memory:
+                # The journal mode is written into the file, so this comes before: another program's stays as it is.
+                _sqlite_schema.refuse_foreign(connection, self._where())
                 connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -169,14 +179,25 @@ class Connections:
             return OperationError(
                 f"Failed to {operation}: {self._where()} was kept busy by another writer for {self._busy_timeout_s:g} s"
             )
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        code = _code(error)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return IntegrityError(f"Failed to {operation}: {self._where()} is damaged or no SQLite database: {error}")
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
+        if code == sqlite3.SQLITE_CANTOPEN:
             return ConnectionError(f"Failed to {operation}: {self._where()} cannot be opened: {error}")
         kind = IntegrityError if isinstance(error, sqlite3.IntegrityError) else OperationError
         return kind(f"Failed to {operation} in {self._where()}: {error}")
 
 
+def _code(error: sqlite3.Error) -> int | None:
+    """SQLite's primary code; None for an error of the Python module's own."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 def _is_busy(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _quotes_text(error: sqlite3.Error) -> bool:
+    """Whether this is the Python module's complaint of bytes that are not UTF-8, which shows them."""
+    return _code(error) is None and str(error).startswith("Could not decode to UTF-8")

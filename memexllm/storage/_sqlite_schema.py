@@ -72,6 +72,11 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
         raise
 
 
+def refuse_foreign(connection: sqlite3.Connection, where: str) -> None:
+    """`StorageError` for a newer format and for another program's database; reads only."""
+    _format_of(connection, where)
+
+
 def _format_of(connection: sqlite3.Connection, where: str) -> int:
     """0 for an empty file, else the format this release reads."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()

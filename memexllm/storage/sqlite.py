@@ -88,7 +88,6 @@ class SQLiteStorage(BaseStorage):
 
     def save_thread(self, thread: Thread) -> None:
         refuse_partial(thread)
-        _refuse_surrogates(thread.id, thread.user_id, thread.title)
         encoded = [encode(message) for message in thread.messages]
         seqs = list(positions(thread.messages))
         metadata = jsontext.dumps(thread.metadata, "metadata")
@@ -175,16 +174,14 @@ class SQLiteStorage(BaseStorage):
     ) -> int:
         encoded = [encode(message) for message in messages]
         live = sum(not each.superseded for each in encoded)
-        now = to_micros(utc_now())
 
         def append(connection: sqlite3.Connection) -> int:
-            touch = (len(encoded), live, now, thread_id)
-            row = connection.execute(_TOUCH, touch).fetchone()
+            row = _touch(connection, thread_id, len(encoded), live)
             if row is None:
                 if create is None:
                     raise unknown_thread(thread_id)
                 _insert_thread(connection, Thread(thread_id, **create))
-                row = connection.execute(_TOUCH, touch).fetchone()
+                row = _touch(connection, thread_id, len(encoded), live)
             log_id, next_seq, version, user_id, count = row
             if create is not None:
                 check_user(thread_id, user_id, create)
@@ -192,10 +189,10 @@ class SQLiteStorage(BaseStorage):
             first = next_seq - len(encoded)
             if supersede_from is not None or supersede:
                 count -= _supersede(connection, thread_id, log_id, supersede_from, supersede)
-            for seq, (tokens, encoding) in (counts or {}).items():
+            for seq in _inside(counts or ()):
                 connection.execute(
                     "UPDATE messages SET tokens_text = ? WHERE position = ?",
-                    (jsontext.dumps([tokens, encoding]), (log_id << SEQ_BITS) | seq),
+                    (jsontext.dumps(list((counts or {})[seq])), (log_id << SEQ_BITS) | seq),
                 )
             connection.executemany(_INSERT, _message_rows(log_id, range(first, next_seq), encoded))
             if state:
@@ -203,25 +200,16 @@ class SQLiteStorage(BaseStorage):
             self._drop_oldest(connection, thread_id, log_id, count)
             return int(version)
 
-        if create is not None:
-            _refuse_surrogates(thread_id, create.get("user_id"), create.get("title"))
         return self._connections.write("add message to thread", append)
 
     def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
         encoded = encode(message)
-        now = to_micros(utc_now())
 
         def replace(connection: sqlite3.Connection) -> None:
-            row = connection.execute(_TOUCH, (0, 0, now, thread_id)).fetchone()
+            row = _touch(connection, thread_id, 0, 0)
             if row is None:
                 raise unknown_thread(thread_id)
-            low = row[0] << SEQ_BITS
-            # Newest first: what is replaced is nearly always the thread's last message.
-            found = connection.execute(
-                "SELECT position, superseded FROM messages WHERE position BETWEEN ? AND ?"
-                " AND wire_text ->> '$.id' = ? ORDER BY position DESC LIMIT 1",
-                (low, low | SEQ_MASK, message_id),
-            ).fetchone()
+            found = _find_message(connection, thread_id, row[0], message_id)
             if found is None:
                 raise unknown_message(thread_id, message_id)
             position, superseded = found
@@ -272,13 +260,12 @@ class SQLiteStorage(BaseStorage):
             given["user_id"] = user_id
         if metadata is not UNSET:
             given["metadata"] = jsontext.dumps(dict(metadata), "metadata")
-        _refuse_surrogates(given.get("title"), given.get("user_id"))
 
         def patch(connection: sqlite3.Connection) -> None:
             if connection.execute("SELECT 1 FROM threads WHERE id = ?", (thread_id,)).fetchone() is None:
                 raise unknown_thread(thread_id)
             if given:
-                connection.execute(_TOUCH, (0, 0, to_micros(utc_now()), thread_id)).fetchone()
+                _touch(connection, thread_id, 0, 0)
             for key, value in given.items():
                 connection.execute(f"UPDATE threads SET {key} = ? WHERE id = ?", (value, thread_id))
             if state is not UNSET:
@@ -299,6 +286,28 @@ class SQLiteStorage(BaseStorage):
             (low, low, low | SEQ_MASK, self.max_messages - 1),
         )
         connection.execute("UPDATE threads SET message_count = ? WHERE id = ?", (self.max_messages, thread_id))
+
+
+def _touch(connection: sqlite3.Connection, thread_id: str, added: int, live: int) -> Any:
+    """Note a write of `added` messages; the row `_TOUCH` returns, or None when there is no such thread."""
+    return connection.execute(_TOUCH, (added, live, to_micros(utc_now()), thread_id)).fetchone()
+
+
+def _find_message(
+    connection: sqlite3.Connection, thread_id: str, log_id: int, message_id: str
+) -> tuple[int, int] | None:
+    """(position, superseded). Newest first: what is replaced is nearly always the thread's last message."""
+    low = log_id << SEQ_BITS
+    # SQLite's JSON functions end a text at NUL, so what they find is looked at again.
+    candidates = connection.execute(
+        "SELECT position, superseded, wire_text FROM messages WHERE position BETWEEN ? AND ?"
+        " AND wire_text ->> '$.id' = ? ORDER BY position DESC",
+        (low, low | SEQ_MASK, message_id.partition("\x00")[0]),
+    )
+    for position, superseded, wire_text in candidates:
+        if decode_wire(thread_id, wire_text)[0]["id"] == message_id:
+            return position, superseded
+    return None
 
 
 def _message_rows(
@@ -330,9 +339,9 @@ def _supersede(
 ) -> int:
     """How many live messages were superseded."""
     low = log_id << SEQ_BITS
-    ranges = [(low | seq, low | seq) for seq in supersede]
-    if supersede_from is not None:
-        ranges.append((low | supersede_from, low | SEQ_MASK))
+    ranges = [(low | seq, low | seq) for seq in _inside(supersede)]
+    if supersede_from is not None and supersede_from <= SEQ_MASK:
+        ranges.append((low | max(supersede_from, 0), low | SEQ_MASK))
     changed = 0
     for bounds in ranges:
         changed += connection.execute(
@@ -340,6 +349,11 @@ def _supersede(
         ).rowcount
     connection.execute("UPDATE threads SET message_count = message_count - ? WHERE id = ?", (changed, thread_id))
     return changed
+
+
+def _inside(seqs: Iterable[int]) -> list[int]:
+    """The seqs a log can hold; a position of any other would be one of another log."""
+    return [seq for seq in seqs if 0 <= seq <= SEQ_MASK]
 
 
 def _patch_state(connection: sqlite3.Connection, thread_id: str, patch: Mapping[str, Any]) -> None:
@@ -377,8 +391,9 @@ def _read_texts(
 ) -> str | None:
     arguments = {
         "thread_id": thread_id,
-        "after": -1 if after is None else after,
-        "before": SEQ_MASK + 1 if before is None else before,
+        # A seq outside of these would be a position in another log.
+        "after": -1 if after is None else max(-1, min(after, SEQ_MASK)),
+        "before": SEQ_MASK + 1 if before is None else max(0, min(before, SEQ_MASK + 1)),
         "limit": -1 if limit is None else limit,
     }
     newest_first = limit is not None and after is None
@@ -409,16 +424,11 @@ def _parsed(thread_id: str, text: str) -> dict[str, Any]:
     try:
         value = jsontext.loads(text)
     except ValueError as error:
-        raise CorruptThreadError(
-            f"thread {thread_id!r} is there and cannot be read ({error}); nothing was changed"
-        ) from error
-    return dict(value)
+        raise _unreadable(thread_id, error) from error
+    if not isinstance(value, dict):
+        raise _unreadable(thread_id, f"a {type(value).__name__} where a dict was written")
+    return value
 
 
-def _refuse_surrogates(*texts: str | None) -> None:
-    for text in texts:
-        if text is not None and not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise ValidationError(f"{text!r} holds a lone surrogate, which no database can store") from None
+def _unreadable(thread_id: str, reason: object) -> CorruptThreadError:
+    return CorruptThreadError(f"thread {thread_id!r} is there and cannot be read ({reason}); nothing was changed")

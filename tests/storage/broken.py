@@ -1,0 +1,92 @@
+"""Storages with one fault each; the kit must find every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from memexllm.core.models import Message, Thread
+from memexllm.storage import MemoryStorage, SQLiteStorage
+from tests.storage.custom import LiveDictStorage
+
+
+class ForgetsToolCalls(MemoryStorage):
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        return super().append_messages(thread_id, [Message(m.role, m.content) for m in messages], **kwargs)
+
+
+class SortsKeys(MemoryStorage):
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        sorted_wires = [m.model_copy(update={"wire": dict(sorted(m.wire.items()))}) for m in messages]
+        return super().append_messages(thread_id, sorted_wires, **kwargs)
+
+
+class SharesItsThreads(LiveDictStorage):
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        thread = self.threads.setdefault(thread_id, Thread(thread_id, **(kwargs.get("create") or {})))
+        thread.messages.extend(messages)
+        thread.version += 1
+        return thread.version
+
+
+class SortsByClock(MemoryStorage):
+    def read_messages(self, thread_id: str, **bounds: Any) -> Any:
+        found = super().read_messages(thread_id, **bounds)
+        return found if bounds.get("wire") else sorted(found, key=lambda message: message.created_at)
+
+
+class IgnoresCase(MemoryStorage):
+    def read_messages(self, thread_id: str, **bounds: Any) -> Any:
+        return super().read_messages(thread_id.lower(), **bounds)
+
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        return super().append_messages(thread_id.lower(), messages, **kwargs)
+
+
+class StoresOneByOne(MemoryStorage):
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        version = super().append_messages(thread_id, [], **kwargs)
+        for message in messages:
+            version = super().append_messages(thread_id, [message])
+        return version
+
+
+class IgnoresTheVersion(MemoryStorage):
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        return super().append_messages(thread_id, messages, **{**kwargs, "expected_version": None})
+
+
+class IgnoresTheUser(MemoryStorage):
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        if kwargs.get("create") and self.read_head(thread_id) is not None:
+            del kwargs["create"]
+        return super().append_messages(thread_id, messages, **kwargs)
+
+
+class DoesNothing(MemoryStorage):
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        return 1
+
+
+class KeepsEverything(MemoryStorage):
+    def _drop_oldest(self, log: Any) -> None:
+        return None
+
+
+class AcknowledgesTooEarly(SQLiteStorage):
+    """Writes a batch when the next one comes."""
+
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        waiting = vars(self).pop("waiting", None)
+        if waiting is not None:
+            super().append_messages(waiting[0], waiting[1], **waiting[2])
+        if kwargs.get("create") is not None:
+            return super().append_messages(thread_id, messages, **kwargs)
+        vars(self)["waiting"] = (thread_id, list(messages), kwargs)
+        return 1
+
+
+class StoresTwiceNowAndThen(SQLiteStorage):
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
+        version = super().append_messages(thread_id, messages, **kwargs)
+        return super().append_messages(thread_id, messages) if version % 20 == 0 else version
