@@ -25,7 +25,7 @@ from memexllm.core.errors import ConfigurationError
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Step:
     """One piece of I/O a flow wants done.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from memexllm.algorithms.base import BaseAlgorithm, ContextView, Reads, with_required
+from memexllm.algorithms.base import BaseAlgorithm, ContextView, with_required
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import BLOCK_ROLES, MessageRow, Thread
@@ -21,7 +21,7 @@ _HEAD_PAGE = 16
 _OPENER_PAGE = 100
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Block:
     """A thread's leading system and developer messages: by value, and where they lie in the log."""
 
@@ -34,11 +34,8 @@ class Block:
         """The block as rows; they are sent, never stored again."""
         return [{"id": f"block:{index}", "created_at": 0, "wire": wire} for index, wire in enumerate(self.wires)]
 
-    def state(self) -> dict[str, Any]:
-        return {BLOCK: {"messages": self.wires, "seqs": self.seqs}}
 
-
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Loaded:
     """What was read of a thread: live rows in order, without the block, as far back as was asked."""
 
@@ -59,20 +56,24 @@ def load(reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int =
     if reader is None:
         return Loaded()
     head = reader.head
-    reads = Reads() if algorithm is None else algorithm.reads(head.state)
     block = _named_block(head.state)
-    if reads.after_seq is not None:
-        rows = yield from reader.rows(after=reads.after_seq)
-        if len(rows) < at_least:
-            rows = yield from reader.rows(limit=at_least + len(block.seqs))
-        whole = False
-    elif reads.newest is not None:
-        limit = max(reads.newest, at_least) + len(block.seqs)
-        rows = yield from reader.rows(limit=limit)
-        whole = len(rows) < limit
+    rows: list[MessageRow]
+    whole = algorithm is None
+    if algorithm is None:
+        rows = yield reader.rows()
     else:
-        rows = yield from reader.rows()
-        whole = True
+        reads = algorithm.reads(head.state)
+        if reads.after_seq is not None:
+            rows = yield reader.rows(after=reads.after_seq)
+            if len(rows) < at_least:
+                rows = yield reader.rows(limit=at_least + len(block.seqs))
+        elif reads.newest is not None:
+            limit = max(reads.newest, at_least) + len(block.seqs)
+            rows = yield reader.rows(limit=limit)
+            whole = len(rows) < limit
+        else:
+            rows = yield reader.rows()
+            whole = True
     if not block.known:
         leading = rows if whole else (yield from _leading(reader))
         block = _leading_block(leading)
@@ -87,17 +88,17 @@ def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
     if loaded.whole or loaded.reader is None:
         return loaded.rows[:count]
     seqs = set(loaded.block.seqs)
-    rows = yield from loaded.reader.rows(after=-1, limit=count + len(seqs))
+    rows: list[MessageRow] = yield loaded.reader.rows(after=-1, limit=count + len(seqs))
     return [row for row in rows if row.get("seq") not in seqs][:count]
 
 
-def with_opener(loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow]) -> Flow[list[MessageRow]]:
+def _with_opener(loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow]) -> Flow[list[MessageRow]]:
     """`rows` with the user message that opened the current turn in front, when it lies further back than they do."""
     if loaded.whole or loaded.reader is None or any(_is_user(row) for row in (*rows, *incoming)):
         return list(rows)
     before = rows[0].get("seq") if rows else None
     while True:
-        page = yield from loaded.reader.rows(before=before, limit=_OPENER_PAGE)
+        page: list[MessageRow] = yield loaded.reader.rows(before=before, limit=_OPENER_PAGE)
         for row in reversed(page):
             if _is_user(row):
                 return [row, *rows]
@@ -106,7 +107,7 @@ def with_opener(loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[M
         before = page[0].get("seq")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Window:
     """The rows an algorithm chose, with the state it wants kept and why the others were left out."""
 
@@ -116,10 +117,13 @@ class Window:
     tokens: int | None = None
 
 
-def choose(algorithm: BaseAlgorithm | None, view: ContextView, rows: list[MessageRow]) -> Flow[Window]:
-    """The window of `rows`; `view` carries everything else an algorithm looks at."""
+def choose(
+    algorithm: BaseAlgorithm | None, view: ContextView, loaded: Loaded, history: list[MessageRow]
+) -> Flow[Window]:
+    """The window of `history`; `view` carries everything else an algorithm looks at."""
     if algorithm is None:
-        return Window(rows)
+        return Window(history)
+    rows = yield from _with_opener(loaded, history, view.incoming)
     view = replace(view, exchanges=exchanges(rows))
     plan = yield from algorithm.plan(view)
     chosen = with_required(view, plan.exchanges)
@@ -148,7 +152,8 @@ def _leading(reader: Reader) -> Flow[list[MessageRow]]:
     """The beginning of a thread, as far as its block can reach."""
     found: list[MessageRow] = []
     while True:
-        page = yield from reader.rows(after=found[-1].get("seq", -1) if found else -1, limit=_HEAD_PAGE)
+        last = found[-1].get("seq", -1) if found else -1
+        page: list[MessageRow] = yield reader.rows(after=last, limit=_HEAD_PAGE)
         found.extend(page)
         if len(page) < _HEAD_PAGE or split_block(page) < len(page):
             return found

@@ -10,7 +10,7 @@ from memexllm.core.errors import ThreadNotFoundError, ValidationError
 from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Clock, IdSource, Message, Thread
-from memexllm.history.context import Loaded, Window, choose, load, with_opener
+from memexllm.history.context import Loaded, Window, choose, load
 from memexllm.storage.port import Reader, StoragePort, changes_given
 
 
@@ -28,15 +28,14 @@ def create_thread(
         raise ValidationError(f"thread {thread_id!r} exists already; get_thread() returns it")
     fields = Thread(thread_id, metadata=metadata, user_id=user_id, title=title, created_at=clock())
     create = changes_given(metadata=fields.metadata or None, user_id=user_id, title=title, created_at=fields.created_at)
-    version = yield from port.append_messages(thread_id, [], create=create, expected_version=0)
-    fields.version = version
+    fields.version = yield port.append_messages(thread_id, [], {"create": create, "expected_version": 0})
     return fields
 
 
 def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[Thread]:
     reader = yield from found(port, thread_id)
     if algorithm is None:
-        stored = yield from reader.messages(include_superseded=True)
+        stored: list[Message] = yield reader.messages(include_superseded=True)
         live = [message for message in stored if not message.superseded]
         return reader.head.changed(messages=live, partial=len(live) < len(stored))
     loaded = yield from load(reader, algorithm)
@@ -58,12 +57,13 @@ def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_s
     if limit is not None and limit < 1:
         raise ValidationError(f"Limit must be a positive integer, or None for all; got {limit!r}")
     reader = yield from found(port, thread_id)
-    return (yield from reader.messages(limit=limit, include_superseded=include_superseded))
+    messages: list[Message] = yield reader.messages(limit=limit, include_superseded=include_superseded)
+    return messages
 
 
 def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message]) -> Flow[list[Message]]:
     batch = list(messages)
-    yield from port.append_messages(checked_thread_id(thread_id), batch)
+    yield port.append_messages(checked_thread_id(thread_id), [message.row() for message in batch], {})
     return batch
 
 
@@ -76,11 +76,11 @@ def list_threads(port: StoragePort, limit: int, offset: int) -> Flow[list[Thread
 
 
 def update_thread(port: StoragePort, thread_id: str, fields: Mapping[str, Any]) -> Flow[None]:
-    yield from port.patch_thread(checked_thread_id(thread_id), **fields)
+    yield port.patch_thread(checked_thread_id(thread_id), **fields)
 
 
 def delete_thread(port: StoragePort, thread_id: str) -> Flow[bool]:
-    return (yield from port.delete_thread(checked_thread_id(thread_id)))
+    return bool((yield port.delete_thread(checked_thread_id(thread_id))))
 
 
 def checked_thread_id(thread_id: Any) -> str:
@@ -100,11 +100,10 @@ def found(port: StoragePort, thread_id: str) -> Flow[Reader]:
 
 def _window(port: StoragePort, algorithm: BaseAlgorithm | None, loaded: Loaded, thread_id: str) -> Flow[Window]:
     """The window as it stands. A cut that had to be found again is kept, so that it is found once."""
-    rows = yield from with_opener(loaded, loaded.rows, ())
     view = ContextView((), block=loaded.block.rows(), state=loaded.state)
-    window = yield from choose(algorithm, view, rows)
+    window = yield from choose(algorithm, view, loaded, loaded.rows)
     if window.state:
-        yield from port.patch_thread(thread_id, state=dict(window.state))
+        yield port.patch_thread(thread_id, state=dict(window.state))
     return window
 
 
@@ -112,7 +111,7 @@ def _block_messages(reader: Reader, loaded: Loaded) -> Flow[list[Message]]:
     """The block as stored messages; by value where `max_messages` has deleted them."""
     stored: list[Message] = []
     for seq in loaded.block.seqs:
-        stored.extend((yield from reader.messages(after=seq - 1, before=seq + 1)))
+        stored.extend((yield reader.messages(after=seq - 1, before=seq + 1)))
     if len(stored) == len(loaded.block.wires):
         return stored
     return [Message.from_row(row) for row in loaded.block.rows()]

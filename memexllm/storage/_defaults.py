@@ -89,11 +89,11 @@ def head_of(thread: Thread) -> Thread:
 
 def messages_between(
     thread: Thread,
-    limit: int | None,
-    before: int | None,
-    after: int | None,
-    include_superseded: bool,
-    wire: bool,
+    limit: int | None = None,
+    before: int | None = None,
+    after: int | None = None,
+    include_superseded: bool = False,
+    wire: bool = False,
 ) -> Any:
     """What `read_messages` returns, from a thread that is there whole."""
     found: list[Message] = []

@@ -25,21 +25,23 @@ _SHAPE_ERRORS = (TypeError, KeyError, ValueError, AttributeError, OverflowError)
 class Encoded(NamedTuple):
     """`wire_text` lacks `seq`, which the storage knows only inside its transaction: see `with_seq`."""
 
+    id: str
     wire_text: str
     extra_text: str | None
     tokens_text: str | None
     superseded: bool
 
 
-def encode(message: Message) -> Encoded:
-    row: dict[str, Any] = {**message.row()}
+def encode(message: Message | MessageRow) -> Encoded:
+    row: Any = message.row() if isinstance(message, Message) else message
     wire_part = {key: row[key] for key in WIRE_KEYS if key in row}
     extra_part = {key: row[key] for key in EXTRA_KEYS if key in row}
     return Encoded(
+        row["id"],
         jsontext.dumps(wire_part, "message"),
         jsontext.dumps(extra_part, "message") if extra_part else None,
         jsontext.dumps(row["tokens"]) if "tokens" in row else None,
-        message.superseded,
+        "superseded" in row,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from memexllm.core import jsontext
 from memexllm.core.errors import ValidationError
-from memexllm.core.models import Message, Thread, plain, utc_now
+from memexllm.core.models import Message, MessageRow, Thread, plain, utc_now
 from memexllm.storage._defaults import (
     UNSET,
     check_user,
@@ -50,6 +50,7 @@ class MemoryStorage(BaseStorage):
     """Thread-safe; calls never block for I/O. Nothing is shared with what callers hold."""
 
     blocking = False
+    takes_rows = True
 
     def __init__(self, max_messages: int | None = None) -> None:
         super().__init__(max_messages=max_messages)
@@ -92,7 +93,7 @@ class MemoryStorage(BaseStorage):
     def append_messages(
         self,
         thread_id: str,
-        messages: Sequence[Message],
+        messages: Sequence[Message | MessageRow],
         *,
         expected_version: int | None = None,
         supersede_from: int | None = None,
@@ -203,10 +204,10 @@ class MemoryStorage(BaseStorage):
             raise unknown_thread(thread_id)
         return log
 
-    def _add(self, log: _Log, message: Message, seq: int) -> None:
+    def _add(self, log: _Log, message: Message | MessageRow, seq: int) -> None:
         encoded = encode(message)
         text = with_seq(encoded.wire_text, seq)
-        log.entries.append(_Entry(seq, message.id, text, encoded.extra_text, encoded.tokens_text, encoded.superseded))
+        log.entries.append(_Entry(seq, encoded.id, text, encoded.extra_text, encoded.tokens_text, encoded.superseded))
         log.next_seq = max(log.next_seq, seq + 1)
         log.live += not encoded.superseded
 

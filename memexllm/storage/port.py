@@ -1,7 +1,7 @@
 """The one door to a storage: whichever it is, the library talks to it through a `StoragePort`.
 
 The port knows whether calls block, are asynchronous, or stand on the defaults of the contract, and turns what a foreign
-storage raises into a `StorageError`.
+storage raises into a `StorageError`. Its methods give steps, which flows yield; only what takes several is a flow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ from memexllm.storage._packing import unpack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 
 REQUIRED = ("save_thread", "get_thread", "list_threads", "delete_thread")
-Storage = BaseStorage | AsyncBaseStorage
+OPTIONAL = ("append_messages", "replace_message", "read_head", "read_messages", "patch_thread")
+_OPERATIONS = {
+    "append_messages": "add message to thread",
+    "close": "close storage",
+    "delete_thread": "delete thread",
+    "get_thread": "get thread",
+    "list_threads": "list threads",
+    "patch_thread": "update thread",
+    "read_head": "get thread",
+    "read_messages": "get messages",
+    "replace_message": "replace message",
+}
 
 
 def overrides(storage_type: type, name: str) -> bool:
@@ -34,18 +45,8 @@ def asynchronous_methods(storage: Any) -> list[str]:
     return [name for name in REQUIRED if inspect.iscoroutinefunction(getattr(type(storage), name, None))]
 
 
-def storage_call(operation: str, fn: Callable[[], Any], *, blocking: bool, write: bool = False) -> Flow[Any]:
-    """One call of a storage. What is not ours becomes `StorageError("Failed to {operation}: …")`."""
-    try:
-        return (yield Step(fn, (), blocking, write))
-    except MemexLLMError:
-        raise
-    except Exception as error:
-        raise StorageError(f"Failed to {operation}: {error}") from error
-
-
 class StoragePort:
-    """A storage as the flows see it; every method is a flow."""
+    """A storage as the flows see it."""
 
     def __init__(self, storage: Any) -> None:
         missing = [name for name in REQUIRED if not callable(getattr(storage, name, None))]
@@ -59,94 +60,89 @@ class StoragePort:
         self.blocking = not self.asynchronous and bool(getattr(storage, "blocking", True))
         # Such a storage is handed whole threads with our fields packed in metadata.
         self.keeps_whole_threads = not overrides(type(storage), "append_messages")
+        self._takes_rows = _takes_rows(type(storage))
+        self._invoke = self._await_call if self.asynchronous else self._call
+        self._defaults = self._missing_methods()
 
     def read(self, thread_id: str) -> Flow[Reader | None]:
         """A reader of one thread, or None for an unknown one."""
         if self.keeps_whole_threads:
-            thread = yield from storage_call(
-                "get thread", partial(self.storage.get_thread, thread_id), blocking=self.blocking
-            )
+            thread: Thread | None = yield self.step("get_thread", (thread_id,))
             return None if thread is None else _WholeReader(self, unpack(thread))
-        head = yield from self._call("get thread", "read_head", thread_id)
+        head: Thread | None = yield self.step("read_head", (thread_id,))
         return None if head is None else Reader(self, head)
 
-    def append_messages(self, thread_id: str, messages: Sequence[Message], **changes: Any) -> Flow[int]:
-        return self._call("add message to thread", "append_messages", thread_id, messages, write=True, **changes)
+    def append_messages(self, thread_id: str, rows: Sequence[MessageRow], changes: Mapping[str, Any]) -> Step:
+        """The new version; `changes` are further keywords of `BaseStorage.append_messages`."""
+        batch = rows if self._takes_rows else [Message.from_row(row) for row in rows]
+        return self.step("append_messages", (thread_id, batch), changes, write=True)
 
-    def replace_message(self, thread_id: str, message_id: str, message: Message) -> Flow[None]:
-        return self._call("replace message", "replace_message", thread_id, message_id, message, write=True)
+    def replace_message(self, thread_id: str, message_id: str, message: Message) -> Step:
+        return self.step("replace_message", (thread_id, message_id, message), write=True)
 
-    def patch_thread(self, thread_id: str, **fields: Any) -> Flow[None]:
-        return self._call("update thread", "patch_thread", thread_id, write=True, **fields)
+    def patch_thread(self, thread_id: str, **fields: Any) -> Step:
+        return self.step("patch_thread", (thread_id,), fields, write=True)
 
     def list_threads(self, limit: int, offset: int) -> Flow[list[Thread]]:
-        threads = yield from storage_call(
-            "list threads", partial(self.storage.list_threads, limit, offset), blocking=self.blocking
-        )
+        threads: list[Thread] = yield self.step("list_threads", (limit, offset))
         return [unpack(thread) for thread in threads] if self.keeps_whole_threads else threads
 
-    def delete_thread(self, thread_id: str) -> Flow[bool]:
-        deleted = yield from storage_call(
-            "delete thread", partial(self.storage.delete_thread, thread_id), blocking=self.blocking, write=True
-        )
-        return bool(deleted)
+    def delete_thread(self, thread_id: str) -> Step:
+        return self.step("delete_thread", (thread_id,), write=True)
 
     def close(self) -> Flow[None]:
         if callable(getattr(self.storage, "close", None)):
-            yield from storage_call("close storage", self.storage.close, blocking=self.blocking, write=True)
+            yield self.step("close", (), write=True)
 
-    def _call(self, operation: str, name: str, *args: Any, write: bool = False, **kwargs: Any) -> Flow[Any]:
-        method = partial(self._method(name), *args, **kwargs)
-        return storage_call(operation, method, blocking=self.blocking, write=write)
+    def step(
+        self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any] | None = None, *, write: bool = False
+    ) -> Step:
+        """One call of a storage's method."""
+        return Step(self._invoke, (name, args, keywords or {}), self.blocking, write)
 
-    def _method(self, name: str) -> Callable[..., Any]:
-        """The storage's own method, or the contract's default applied to a storage that is no subclass."""
-        if isinstance(self.storage, BaseStorage | AsyncBaseStorage) or overrides(type(self.storage), name):
-            return getattr(self.storage, name)  # type: ignore[no-any-return]  # a method of foreign code
+    def _call(self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        """The door for what a foreign storage raises."""
+        try:
+            return (self._defaults.get(name) or getattr(self.storage, name))(*args, **keywords)
+        except MemexLLMError:
+            raise
+        except Exception as error:
+            raise StorageError(f"Failed to {_OPERATIONS[name]}: {error}") from error
+
+    async def _await_call(self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        """The same door for an asynchronous storage."""
+        try:
+            result = (self._defaults.get(name) or getattr(self.storage, name))(*args, **keywords)
+            return await result if hasattr(type(result), "__await__") else result
+        except MemexLLMError:
+            raise
+        except Exception as error:
+            raise StorageError(f"Failed to {_OPERATIONS[name]}: {error}") from error
+
+    def _missing_methods(self) -> dict[str, Callable[..., Any]]:
+        """The contract's defaults, applied to a storage that is no subclass of ours."""
+        if isinstance(self.storage, BaseStorage | AsyncBaseStorage):
+            return {}
         base = AsyncBaseStorage if self.asynchronous else BaseStorage
-        return partial(getattr(base, name), self.storage)
+        missing = [name for name in OPTIONAL if not overrides(type(self.storage), name)]
+        return {name: partial(getattr(base, name), self.storage) for name in missing}
 
 
 class Reader:
-    """One thread being read: its head, and bounded reads of its rows."""
+    """One thread being read: its head, and steps that read a bounded part of its messages."""
 
     def __init__(self, port: StoragePort, head: Thread) -> None:
         self._port = port
         self.head = head
 
-    def rows(
-        self,
-        *,
-        limit: int | None = None,
-        before: int | None = None,
-        after: int | None = None,
-        include_superseded: bool = False,
-    ) -> Flow[list[MessageRow]]:
-        """`BaseStorage.read_messages` with `wire=True`."""
-        return self._read(True, limit, before, after, include_superseded)
+    def rows(self, **bounds: Any) -> Step:
+        """`BaseStorage.read_messages` with `wire=True`; the step's result is a `list[MessageRow]`."""
+        bounds["wire"] = True
+        return self._port.step("read_messages", (self.head.id,), bounds)
 
-    def messages(
-        self,
-        *,
-        limit: int | None = None,
-        before: int | None = None,
-        after: int | None = None,
-        include_superseded: bool = False,
-    ) -> Flow[list[Message]]:
-        """`BaseStorage.read_messages`."""
-        return self._read(False, limit, before, after, include_superseded)
-
-    def _read(self, wire: bool, limit: Any, before: Any, after: Any, include_superseded: bool) -> Flow[Any]:
-        return self._port._call(
-            "get messages",
-            "read_messages",
-            self.head.id,
-            limit=limit,
-            before=before,
-            after=after,
-            include_superseded=include_superseded,
-            wire=wire,
-        )
+    def messages(self, **bounds: Any) -> Step:
+        """`BaseStorage.read_messages`; the step's result is a `list[Message]`."""
+        return self._port.step("read_messages", (self.head.id,), bounds)
 
 
 class _WholeReader(Reader):
@@ -156,11 +152,21 @@ class _WholeReader(Reader):
         super().__init__(port, _defaults.head_of(thread))
         self._thread = thread
 
-    def _read(self, wire: bool, limit: Any, before: Any, after: Any, include_superseded: bool) -> Flow[Any]:
-        yield from ()
-        return _defaults.messages_between(self._thread, limit, before, after, include_superseded, wire)
+    def rows(self, **bounds: Any) -> Step:
+        return Step(partial(_defaults.messages_between, self._thread, wire=True, **bounds), (), blocking=False)
+
+    def messages(self, **bounds: Any) -> Step:
+        return Step(partial(_defaults.messages_between, self._thread, wire=False, **bounds), (), blocking=False)
 
 
-def changes_given(**fields: Any) -> Mapping[str, Any]:
+def _takes_rows(storage_type: type) -> bool:
+    """Whether the class whose `append_messages` runs says that it takes rows, too (`takes_rows = True`)."""
+    for cls in storage_type.__mro__:
+        if "append_messages" in vars(cls):
+            return bool(vars(cls).get("takes_rows", False))
+    return False
+
+
+def changes_given(**fields: Any) -> dict[str, Any]:
     """The keywords that carry a value: a storage of an older contract need not know the others."""
     return {name: value for name, value in fields.items() if value is not None and value != ()}

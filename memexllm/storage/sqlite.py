@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from memexllm.core import jsontext
 from memexllm.core.errors import ConfigurationError, CorruptThreadError, ValidationError
-from memexllm.core.models import Message, Thread, from_micros, to_micros, utc_now
+from memexllm.core.models import Message, MessageRow, Thread, from_micros, to_micros, utc_now
 from memexllm.storage._defaults import (
     UNSET,
     check_user,
@@ -66,6 +66,8 @@ class SQLiteStorage(BaseStorage):
     when the process dies; `"FULL"` costs one fsync a call and loses nothing when the power fails either.
     `busy_timeout_s` is how long a writer waits for another process.
     """
+
+    takes_rows = True
 
     def __init__(
         self,
@@ -163,7 +165,7 @@ class SQLiteStorage(BaseStorage):
     def append_messages(
         self,
         thread_id: str,
-        messages: Sequence[Message],
+        messages: Sequence[Message | MessageRow],
         *,
         expected_version: int | None = None,
         supersede_from: int | None = None,

@@ -22,7 +22,7 @@ from memexllm.core.errors import (
 from memexllm.core.exchanges import Repaired, repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, MessageRow, Status, plain, to_micros
-from memexllm.history.context import BLOCK, Loaded, Window, choose, load, with_opener
+from memexllm.history.context import BLOCK, Loaded, Window, choose, load
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.client_history import ClientHistory, Scope, Turn, logger
 from memexllm.integrations.openai.info import HistoryInfo
@@ -51,13 +51,26 @@ class Call:
     def prepare(self, body: Mapping[str, Any]) -> Flow[list[Wire]]:
         """The messages to send in place of the body's."""
         incoming: list[Wire] = plain(body.get("messages") or [])
-        model = body.get("model")
         loaded = yield from self._load(len(incoming))
         self._state = loaded.state
         merged = yield from merge(loaded, incoming, self._mode, self._new_row)
         if loaded.head is None and self._unread and not merged.block_to_store:
             merged.state.pop(BLOCK, None)
-        rows = yield from with_opener(loaded, merged.history, merged.new)
+        window = yield from self._choose(loaded, merged, body)
+        repaired = repair([*window.rows, *merged.new], self.history.options.orphans)
+        self._refuse_nothing(incoming, merged, repaired)
+        self._merged, self._window, self._repairs = merged, window, repaired.repaired_ids
+        self.info.injected = self._count_injected(merged, repaired)
+        self._started_at = perf_counter()
+        target = (self.server, body.get("model"))
+        replay = self.history.options.replay_reasoning
+        return [sendable(row, target, replay) for row in (*merged.block, *repaired.rows)]
+
+    def _choose(self, loaded: Loaded, merged: Merged, body: Mapping[str, Any]) -> Flow[Window]:
+        algorithm = self.history.manager.algorithm
+        if algorithm is None:
+            return Window(merged.history)
+        model = body.get("model")
         view = ContextView(
             (),
             incoming=merged.new,
@@ -67,15 +80,7 @@ class Call:
             tools=body.get("tools") or (),
             max_output_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         )
-        window = yield from choose(self.history.manager.algorithm, view, rows)
-        repaired = repair([*window.rows, *merged.new], self.history.options.orphans)
-        self._refuse_nothing(incoming, merged, repaired)
-        self._merged, self._window, self._repairs = merged, window, repaired.repaired_ids
-        self.info.injected = self._count_injected(merged, repaired)
-        self._started_at = perf_counter()
-        target = (self.server, view.model)
-        replay = self.history.options.replay_reasoning
-        return [sendable(row, target, replay) for row in (*merged.block, *repaired.rows)]
+        return (yield from choose(algorithm, view, loaded, merged.history))
 
     def turn(self, answer: Answer, status: Status = "complete", answer_id: str | None = None) -> Turn:
         """The write of this call: its new messages and the answer, at once."""
@@ -92,7 +97,7 @@ class Call:
         if merged.supersede:
             changes["supersede"] = merged.supersede
         self.info.message_ids = [row["id"] for row in rows]
-        return Turn(self.thread_id, [Message.from_row(row) for row in rows], changes, self.info)
+        return Turn(self.thread_id, rows, changes, self.info)
 
     def save(self, answer: Answer) -> Flow[None]:
         """Store the turn of a whole answer."""
@@ -113,7 +118,7 @@ class Call:
         """Put a stream's later state in the place of the partial answer that was stored."""
         row = self._answer_row(answer, status, answer_id)
         try:
-            yield from self.history.manager.port.replace_message(self.thread_id, answer_id, Message.from_row(row))
+            yield self.history.manager.port.replace_message(self.thread_id, answer_id, Message.from_row(row))
         except MemexLLMError as error:
             self._note_failure(error)
 

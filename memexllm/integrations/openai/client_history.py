@@ -14,7 +14,7 @@ from typing import Any, Literal
 from memexllm.core.errors import MemexLLMError, ValidationError
 from memexllm.core.exchanges import Orphans
 from memexllm.core.flow import Flow, run
-from memexllm.core.models import Message
+from memexllm.core.models import MessageRow
 from memexllm.history.binding import bound_thread
 from memexllm.history.flows import checked_thread_id
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
@@ -52,12 +52,12 @@ class Options:
     inject: Inject = "auto"
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Turn:
     """One call's write: what `append_messages` is given."""
 
     thread_id: str
-    messages: list[Message]
+    rows: list[MessageRow]
     changes: dict[str, Any]
     info: HistoryInfo
     attempted: bool = False
@@ -165,16 +165,16 @@ class ClientHistory:
         already_there = turn.attempted and (yield from self._is_stored(turn))
         turn.attempted = True
         if not already_there:
-            yield from port.append_messages(turn.thread_id, turn.messages, **turn.changes)
+            yield port.append_messages(turn.thread_id, turn.rows, turn.changes)
         turn.info.saved = True
         turn.info.error = None
 
     def _is_stored(self, turn: Turn) -> Flow[bool]:
         reader = yield from self.manager.port.read(turn.thread_id)
-        if reader is None or not turn.messages:
+        if reader is None or not turn.rows:
             return False
-        newest = yield from reader.rows(limit=len(turn.messages) + MAX_PENDING_TURNS)
-        return turn.messages[0].id in {row["id"] for row in newest}
+        newest: list[MessageRow] = yield reader.rows(limit=len(turn.rows) + MAX_PENDING_TURNS)
+        return turn.rows[0]["id"] in {row["id"] for row in newest}
 
     @property
     def has_pending(self) -> bool:

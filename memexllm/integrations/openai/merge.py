@@ -31,7 +31,7 @@ class RepeatedDivergenceWarning(UserWarning):
     """Calls on a thread begin with the same messages again and again and differ afterwards."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Merged:
     """What one call sends and changes. `stored` is the batch to append before the answer: block rows, then new ones."""
 
@@ -48,7 +48,7 @@ class Merged:
         return [*self.block_to_store, *self.new]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Continuation:
     """How the messages after the block go on from the thread."""
 
