@@ -111,7 +111,7 @@ def repair(rows: Sequence[MessageRow], orphans: Orphans = "drop") -> Repaired:
     placeholder (`orphans="placeholder"`), or a `ValidationError` (`"error"`). The text of an interrupted answer is
     kept, its unfinished calls are not.
     """
-    if not _needs_repair(rows):
+    if not needs_repair(rows):
         return Repaired(list(rows), [])
     kept: list[MessageRow] = []
     for exchange in exchanges(_without_unfinished_calls(rows)):
@@ -119,7 +119,7 @@ def repair(rows: Sequence[MessageRow], orphans: Orphans = "drop") -> Repaired:
     return Repaired(kept, _changed_ids(rows, kept))
 
 
-def _needs_repair(rows: Sequence[MessageRow]) -> bool:
+def needs_repair(rows: Sequence[MessageRow]) -> bool:
     """Whether a single pass finds anything the API would refuse; the usual answer is no."""
     waiting: list[str] = []
     for row in rows:

@@ -7,6 +7,7 @@ the same message as plain JSON, the form in which storages keep it and in which 
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -35,9 +36,25 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def new_id() -> str:
-    """32 hexadecimal digits that begin with the time, so ids made later sort later."""
-    return f"{time.time_ns():016x}{os.urandom(8).hex()}"
+class _Ids:
+    """32 hexadecimal digits: the time, so that ids made later sort later, then a random number a process counts on."""
+
+    def __init__(self) -> None:
+        self._next = itertools.count(int.from_bytes(os.urandom(8)) >> 1).__next__
+
+    def __call__(self) -> str:
+        return f"{time.time_ns():016x}{self._next():016x}"
+
+    reseed = __init__
+
+
+new_id = _Ids()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=new_id.reseed)
+
+
+def micros_now() -> int:
+    return time.time_ns() // 1000
 
 
 def to_micros(moment: datetime) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +11,7 @@ from typing import Any, Self
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
-from memexllm.core.models import Clock, IdSource, Message, Thread, new_id, utc_now
+from memexllm.core.models import Clock, IdSource, Message, Thread, micros_now, new_id, to_micros, utc_now
 from memexllm.history import flows
 from memexllm.history.binding import bind_thread
 from memexllm.storage._defaults import UNSET
@@ -35,6 +35,7 @@ class _Manager:
         self.port = StoragePort(opened(storage))
         self.algorithm = algorithm
         self.clock = clock
+        self.micros: Callable[[], int] = micros_now if clock is utc_now else lambda: to_micros(clock())
         self.id_source = id_source
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
-from memexllm.algorithms.base import ContextView
+from memexllm.algorithms.base import CUT, ContextView
 from memexllm.core.errors import (
     HistoryReadError,
     HistoryWriteError,
@@ -19,9 +19,9 @@ from memexllm.core.errors import (
     ThreadNotFoundError,
     WindowError,
 )
-from memexllm.core.exchanges import Repaired, repair
+from memexllm.core.exchanges import needs_repair, repair
 from memexllm.core.flow import Flow
-from memexllm.core.models import Message, MessageRow, Status, plain, to_micros
+from memexllm.core.models import Message, MessageRow, Status
 from memexllm.history.context import BLOCK, Loaded, Window, choose, load
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.client_history import ClientHistory, Scope, Turn, logger
@@ -33,6 +33,26 @@ from memexllm.integrations.openai.wire import Wire, sendable
 class Call:
     """`info` is what `history_of` returns; `server` is the base URL the request goes to."""
 
+    __slots__ = (
+        "_loaded",
+        "_merged",
+        "_mode",
+        "_repairs",
+        "_scope",
+        "_started_at",
+        "_unread",
+        "_window",
+        "history",
+        "info",
+        "server",
+        "thread_id",
+    )
+    _loaded: Loaded
+    _merged: Merged
+    _repairs: list[str]
+    _started_at: float
+    _window: Window
+
     def __init__(
         self, history: ClientHistory, thread_id: str, scope: Scope, server: str, mode: MergeMode | None = None
     ) -> None:
@@ -42,29 +62,30 @@ class Call:
         self.info = HistoryInfo(thread_id)
         self._scope = scope
         self._mode: MergeMode = mode or history.options.merge
-        self._merged = Merged([], [], [])
-        self._window = Window([])
-        self._repairs: list[str] = []
-        self._state: Mapping[str, Any] = {}
-        self._started_at = 0.0
+        self._unread = False
 
-    def prepare(self, body: Mapping[str, Any]) -> Flow[list[Wire]]:
-        """The messages to send in place of the body's."""
-        incoming: list[Wire] = plain(body.get("messages") or [])
+    def prepare(self, incoming: list[Wire], body: Mapping[str, Any]) -> Flow[list[Wire]]:
+        """The messages to send for `incoming`, which becomes the call's own; `body` is the rest of the request."""
+        options = self.history.options
         loaded = yield from self._load(len(incoming))
-        self._state = loaded.state
-        merged = yield from merge(loaded, incoming, self._mode, self._new_row)
-        if loaded.head is None and self._unread and not merged.block_to_store:
+        merged = yield from merge(loaded, incoming, self._mode, self._rows_of)
+        if self._unread and not merged.block_to_store:
             merged.state.pop(BLOCK, None)
         window = yield from self._choose(loaded, merged, body)
-        repaired = repair([*window.rows, *merged.new], self.history.options.orphans)
-        self._refuse_nothing(incoming, merged, repaired)
-        self._merged, self._window, self._repairs = merged, window, repaired.repaired_ids
-        self.info.injected = self._count_injected(merged, repaired)
-        self._started_at = perf_counter()
+        rows = [*window.rows, *merged.new]
+        if needs_repair(rows):
+            repaired = repair(rows, options.orphans)
+            rows, self._repairs = repaired.rows, repaired.repaired_ids
+            self._refuse_nothing(incoming, merged, rows)
+        else:
+            self._repairs = []
+        self._loaded, self._merged, self._window = loaded, merged, window
+        self.info.injected = self._count_injected(rows)
         target = (self.server, body.get("model"))
-        replay = self.history.options.replay_reasoning
-        return [sendable(row, target, replay) for row in (*merged.block, *repaired.rows)]
+        sent = [row["wire"] for row in merged.block]
+        sent += [sendable(row, target, options.replay_reasoning) for row in rows]
+        self._started_at = perf_counter()
+        return sent
 
     def _choose(self, loaded: Loaded, merged: Merged, body: Mapping[str, Any]) -> Flow[Window]:
         algorithm = self.history.manager.algorithm
@@ -132,15 +153,18 @@ class Call:
         )
 
     def _load(self, n_incoming: int) -> Flow[Loaded]:
-        self._unread = False
+        history = self.history
         try:
-            yield from self.history.settle(self.thread_id)
-            reader = yield from self.history.manager.port.read(self.thread_id)
-            if reader is not None and self._scope.user_id is not None and reader.head.user_id != self._scope.user_id:
+            if history.has_unsettled:
+                yield from history.settle(self.thread_id)
+            reader = yield from history.manager.port.read(self.thread_id)
+            if reader is None:
+                return Loaded()
+            if self._scope.user_id is not None and reader.head.user_id != self._scope.user_id:
                 raise ThreadNotFoundError(f"Thread not found: {self.thread_id}; no such thread of this user")
-            return (yield from load(reader, self.history.manager.algorithm, n_incoming))
+            return (yield from load(reader, history.manager.algorithm, n_incoming))
         except StorageError as error:
-            if self.history.options.on_read_error == "raise":
+            if history.options.on_read_error == "raise":
                 raise HistoryReadError(
                     f"thread {self.thread_id!r} could not be read, so no request was made: {error}"
                 ) from error
@@ -148,12 +172,14 @@ class Call:
             self._unread = True
             return Loaded()
 
-    def _new_row(self, wire: Wire) -> MessageRow:
-        manager = self.history.manager
-        return {"id": manager.id_source(), "created_at": to_micros(manager.clock()), "wire": wire}
+    def _rows_of(self, wires: Sequence[Wire]) -> list[MessageRow]:
+        """Rows for messages that are stored for the first time."""
+        new_id = self.history.manager.id_source
+        now = self.history.manager.micros()
+        return [{"id": new_id(), "created_at": now, "wire": wire} for wire in wires]
 
     def _answer_row(self, answer: Answer, status: Status, answer_id: str | None) -> MessageRow:
-        row = self._new_row(answer.wire or {})
+        row = self._rows_of([answer.wire or {}])[0]
         if answer_id is not None:
             row["id"] = answer_id
         call = {
@@ -164,7 +190,7 @@ class Call:
             "response_id": answer.response_id,
             "latency_s": round(perf_counter() - self._started_at, 6),
             "block_hash": self._block_hash(),
-            "cut_seq": self._window.state.get("cut", self._state.get("cut")),
+            "cut_seq": self._window.state.get(CUT, self._loaded.state.get(CUT)),
             "repairs": self._repairs or None,
         }
         row["origin"] = [self.server, answer.model]
@@ -176,21 +202,21 @@ class Call:
         return row
 
     def _block_hash(self) -> str | None:
-        named = self._merged.state.get(BLOCK) or self._state.get(BLOCK) or {}
+        named = self._merged.state.get(BLOCK) or self._loaded.state.get(BLOCK) or {}
         found: str | None = named.get("hash")
         return found
 
-    def _refuse_nothing(self, incoming: Sequence[Wire], merged: Merged, repaired: Repaired) -> None:
-        if incoming and merged.new and not repaired.rows:
+    def _refuse_nothing(self, incoming: Sequence[Wire], merged: Merged, rows: Sequence[MessageRow]) -> None:
+        if incoming and merged.new and not rows:
             raise WindowError(
                 "nothing of the conversation is left to send: what the call brought are results without their calls, "
                 "or calls without results. Pass the assistant's message with its tool_calls along with the results"
             )
 
-    def _count_injected(self, merged: Merged, repaired: Repaired) -> int:
-        passed = {row["id"] for row in merged.new}
-        block = 0 if merged.block_to_store else len(merged.block)
-        return block + sum(row["id"] not in passed for row in repaired.rows)
+    def _count_injected(self, rows: Sequence[MessageRow]) -> int:
+        """How many of the messages that are sent were stored before this call."""
+        stored = sum("seq" in row for row in rows)
+        return stored if self._merged.block_to_store else stored + len(self._merged.block)
 
 
 def raise_if_asked(call: Call, response: Any) -> None:

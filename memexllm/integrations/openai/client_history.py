@@ -177,6 +177,10 @@ class ClientHistory:
         return turn.rows[0]["id"] in {row["id"] for row in newest}
 
     @property
+    def has_unsettled(self) -> bool:
+        return bool(self._open_streams or self._pending)
+
+    @property
     def has_pending(self) -> bool:
         return bool(self._pending)
 

@@ -8,12 +8,12 @@ from typing import Any, Self
 
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
-from memexllm.core.models import plain
 from memexllm.integrations.openai.answers import answer_of
 from memexllm.integrations.openai.call import Call, raise_if_asked
 from memexllm.integrations.openai.client_history import NOT_GIVEN, ClientHistory, Scope, pop_header
 from memexllm.integrations.openai.info import attach
 from memexllm.integrations.openai.streams import AsyncListeningIterator, ListeningIterator, StreamRecorder
+from memexllm.integrations.openai.wire import incoming_wires
 
 _MARK = "_memexllm_history"
 
@@ -49,7 +49,7 @@ def _shadow(create: Callable[..., Any], history: ClientHistory) -> Callable[...,
         call = _begin(history, thread_id, merge, params)
         if call is None:
             return create(**params)
-        params["messages"] = run(call.prepare(params))
+        params["messages"] = run(call.prepare(incoming_wires(params.get("messages") or ()), params))
         result = create(**params)
         if hasattr(type(result), "__await__"):
             return _awaited(result, call, params)
@@ -68,7 +68,7 @@ def _async_shadow(create: Callable[..., Any], history: ClientHistory) -> Callabl
         call = _begin(history, thread_id, merge, params)
         if call is None:
             return await create(**params)
-        params["messages"] = await arun(call.prepare(params))
+        params["messages"] = await arun(call.prepare(incoming_wires(params.get("messages") or ()), params))
         return await _awaited(create(**params), call, params)
 
     return create_with_history
@@ -142,7 +142,6 @@ def _begin(history: ClientHistory, thread_id: Any, merge: Any, params: dict[str,
     resolved = history.resolve(thread_id, pop_header(params), Scope())
     if resolved is None:
         return None
-    params["messages"] = plain(params.get("messages") or [])
     return Call(history, resolved, Scope(), "", merge)
 
 

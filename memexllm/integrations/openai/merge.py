@@ -24,7 +24,7 @@ MERGE_MODES = ("auto", "append", "replace")
 DIVERGED = "diverged"
 
 Wire = dict[str, Any]
-NewRow = Callable[[Wire], MessageRow]
+RowsOf = Callable[[Sequence[Wire]], list[MessageRow]]
 
 
 class RepeatedDivergenceWarning(UserWarning):
@@ -58,8 +58,8 @@ class _Continuation:
     diverged_at: int | None = None
 
 
-def merge(loaded: Loaded, incoming: Sequence[Wire], mode: MergeMode, new_row: NewRow) -> Flow[Merged]:
-    """`incoming` against `loaded`; `new_row` makes a row of a wire dict that is stored for the first time."""
+def merge(loaded: Loaded, incoming: Sequence[Wire], mode: MergeMode, rows_of: RowsOf) -> Flow[Merged]:
+    """`incoming` against `loaded`; `rows_of` makes rows of messages that are stored for the first time."""
     lead = _leading_block(incoming)
     if mode == "replace":
         continuation = _Continuation([], list(incoming[lead:]), None if loaded.head is None else 0)
@@ -73,7 +73,7 @@ def merge(loaded: Loaded, incoming: Sequence[Wire], mode: MergeMode, new_row: Ne
             continuation = _Continuation(loaded.rows, list(incoming[overlap:]))
         else:
             continuation = yield from _continue(loaded, incoming[lead:])
-    return _changes(loaded, list(incoming[:lead]), continuation, new_row)
+    return _changes(loaded, list(incoming[:lead]), continuation, rows_of)
 
 
 def _continue(loaded: Loaded, rest: Sequence[Wire]) -> Flow[_Continuation]:
@@ -94,7 +94,7 @@ def _continue(loaded: Loaded, rest: Sequence[Wire]) -> Flow[_Continuation]:
     return _Continuation(stored, list(rest))
 
 
-def _changes(loaded: Loaded, lead: list[Wire], continuation: _Continuation, new_row: NewRow) -> Merged:
+def _changes(loaded: Loaded, lead: list[Wire], continuation: _Continuation, rows_of: RowsOf) -> Merged:
     state: dict[str, Any] = {}
     cut_from = continuation.supersede_from
     block = loaded.block
@@ -104,7 +104,7 @@ def _changes(loaded: Loaded, lead: list[Wire], continuation: _Continuation, new_
     # Superseding the tail would take a block with it that was stored later than the messages it stands before.
     elif cut_from is not None and any(seq >= cut_from for seq in block.seqs):
         changed = True
-    to_store = [new_row(wire) for wire in block.wires] if changed else []
+    to_store = rows_of(block.wires) if changed else []
     if changed or not block.known:
         seqs: list[Any] = [{"$new": index} for index in range(len(to_store))] if changed else block.seqs
         state[BLOCK] = {"messages": block.wires, "seqs": seqs, "hash": _hash(block.wires) if block.wires else None}
@@ -114,7 +114,7 @@ def _changes(loaded: Loaded, lead: list[Wire], continuation: _Continuation, new_
         state[DIVERGED] = _noted_divergence(loaded, continuation.diverged_at)
     return Merged(
         history=continuation.history,
-        new=[new_row(wire) for wire in continuation.new],
+        new=rows_of(continuation.new),
         block=to_store or block.rows(),
         block_to_store=to_store,
         supersede_from=cut_from,

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from memexllm.core.models import MessageRow
+from memexllm.core.errors import ValidationError
+from memexllm.core.models import MessageRow, plain
 
 ReplayReasoning = Literal["auto", "always", "never"]
 Wire = dict[str, Any]
@@ -20,8 +21,39 @@ Wire = dict[str, Any]
 REASONING_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details"})
 _NEVER_SENT = frozenset({"annotations", "parsed", "logprobs"})
 _EMPTY_UNLESS_SET = frozenset({"refusal", "tool_calls", "function_call", "audio"})
+_LEFT_OUT = ("NotGiven", "Omit")
+"""The SDK's marks for "not given": it sends no such field."""
 _USUAL = frozenset({"role", "content", "name"})
 _VERSION = re.compile(r"[-@:_]?(\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|v?\d+(\.\d+)*|latest|preview)$")
+
+
+def incoming_wires(messages: Any) -> list[Wire]:
+    """The caller's messages as plain JSON of their own: what the SDK's transform makes of them.
+
+    The SDK renames and reformats nothing in a message, so a plain copy is what it would send, and costs a hundredth.
+    """
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
+        raise ValidationError(f"messages must be a list of messages, got {type(messages).__name__}")
+    wires: list[Wire] = []
+    for message in messages:
+        wire = _copied(message) if type(message) is dict else plain(message)
+        if type(wire) is not dict:
+            raise ValidationError(
+                f"each message must be a dict or a message of the SDK's, got {type(message).__name__}"
+            )
+        wires.append(wire)
+    return wires
+
+
+def _copied(message: Wire) -> Wire:
+    copied: Wire = {}
+    for key, value in message.items():
+        kind = type(value)
+        if kind is str or value is None:
+            copied[key] = value
+        elif kind.__name__ not in _LEFT_OUT:
+            copied[key] = plain(value)
+    return copied
 
 
 def answer_wire(message: Mapping[str, Any]) -> Wire:
