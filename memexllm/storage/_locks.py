@@ -1,6 +1,7 @@
-"""Locks for storages whose append is get + extend + save: one of a fixed number per storage, by thread id.
+"""Locks for storages whose append is get + extend + save, and locks that survive a fork.
 
-They order the appends of one process; across processes only a storage that overrides `append_messages` is safe.
+The first are a fixed number per storage, by thread id. They order the appends of one process; across processes only a
+storage that overrides `append_messages` is safe.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ _thread_locks: dict[int, list[threading.RLock]] = {}
 _async_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, list[asyncio.Lock]]] = (
     weakref.WeakKeyDictionary()
 )
+_whole_at_fork: weakref.WeakSet[threading.RLock] = weakref.WeakSet()
+_forking = threading.Lock()
+_held: list[threading.RLock] = []
 
 
 def thread_lock(storage: Any, thread_id: str) -> threading.RLock:
@@ -39,17 +43,42 @@ def async_lock(storage: Any, thread_id: str) -> asyncio.Lock:
     return locks[hash(thread_id) % _STRIPES]
 
 
+def held_across_fork() -> threading.RLock:
+    """A lock nobody else holds while this process forks, so what it guards is whole in the child, and the lock free."""
+    lock = threading.RLock()
+    with _guard:
+        _whole_at_fork.add(lock)
+    return lock
+
+
 def _forget_with(storage: Any, table: dict[int, Any]) -> None:
     """Drop the entry when the storage goes, so that its id can be used again."""
     weakref.finalize(storage, table.pop, id(storage), None)
 
 
+def _hold_for_fork() -> None:
+    _forking.acquire()
+    with _guard:
+        locks = list(_whole_at_fork)
+    for lock in locks:
+        lock.acquire()
+        _held.append(lock)
+    # Last, because it is asked for by those who hold one of the others.
+    _guard.acquire()
+
+
+def _let_go_after_fork() -> None:
+    _guard.release()
+    while _held:
+        _held.pop().release()
+    _forking.release()
+
+
 def _reset_after_fork() -> None:
     """A lock another thread of the parent held would never be released in the child."""
-    global _guard
-    _guard = threading.Lock()
+    _let_go_after_fork()
     _thread_locks.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_after_fork)
+    os.register_at_fork(before=_hold_for_fork, after_in_parent=_let_go_after_fork, after_in_child=_reset_after_fork)

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError, ValidationError
 from memexllm.storage import _sqlite_schema
+from memexllm.storage._locks import held_across_fork
 
 R = TypeVar("R")
 Work = Callable[[sqlite3.Connection], R]
@@ -40,7 +41,7 @@ class Connections:
         self._generation = 0
         # One writer at a time within the process: waiting here is fair, waiting in SQLite is polling.
         self._writing = threading.RLock()
-        self._memory_lock = threading.RLock() if self._in_memory else contextlib.nullcontext()
+        self._memory_lock = held_across_fork() if self._in_memory else contextlib.nullcontext()
 
     def read(self, operation: str, work: Work[R]) -> R:
         """`work` on a connection outside a transaction."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from memexllm.storage._defaults import (
     unknown_message,
     unknown_thread,
 )
+from memexllm.storage._locks import held_across_fork
 from memexllm.storage._rows import decode_messages, decode_wire, encode, positions, with_marks, with_seq
 from memexllm.storage.base import BaseStorage, refuse_partial
 
@@ -55,7 +55,7 @@ class MemoryStorage(BaseStorage):
     def __init__(self, max_messages: int | None = None) -> None:
         super().__init__(max_messages=max_messages)
         self._logs: dict[str, _Log] = {}
-        self._lock = threading.RLock()
+        self._lock = held_across_fork()
 
     def save_thread(self, thread: Thread) -> None:
         refuse_partial(thread)

@@ -12,23 +12,19 @@ Needs nothing but pytest.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
 
-for _module in (
-    "_driven",
-    "_batches",
-    "_laws_keeping",
-    "_laws_appending",
-    "_laws_reading",
-    "_laws_together",
-    "_laws_apart",
-):
-    pytest.register_assert_rewrite(f"memexllm.testing.{_module}")
+# So that a failing law shows the values it compared. What somebody imported before stays as it is.
+_LAWS = ("_driven", "_batches", "_laws_keeping", "_laws_appending", "_laws_reading", "_laws_together", "_laws_apart")
+for _module in [f"memexllm.testing.{name}" for name in _LAWS]:
+    if _module not in sys.modules:
+        pytest.register_assert_rewrite(_module)
 
-from memexllm.testing._driven import DrivenStorage  # noqa: E402 - after the rewriting of its asserts was asked for
+from memexllm.testing._driven import DrivenStorage  # noqa: E402 - after the loop above
 from memexllm.testing._laws_apart import ApartLaws  # noqa: E402
 from memexllm.testing._laws_appending import AppendingLaws  # noqa: E402
 from memexllm.testing._laws_keeping import KeepingLaws  # noqa: E402

@@ -43,7 +43,7 @@ class IgnoresCase(MemoryStorage):
         return super().append_messages(thread_id.lower(), messages, **kwargs)
 
 
-class StoresOneByOne(MemoryStorage):
+class StoresOneByOne(SQLiteStorage):
     def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
         version = super().append_messages(thread_id, [], **kwargs)
         for message in messages:

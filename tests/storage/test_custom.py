@@ -70,7 +70,7 @@ class TestJSONRedisStorage(StorageConformance):
         return JSONRedisStorage(redis_server, prefix)
 
     @pytest.fixture
-    def surroundings(self, client: Any, prefix: str) -> Iterator[Callable[[], dict[bytes, bytes]]]:
+    def surroundings(self, client: Any, prefix: str) -> Iterator[Callable[[], dict[str, bytes]]]:
         neighbours = [f"{prefix}x", f"{prefix}:threads:x", f"x{prefix}"]
         for key in neighbours:
             client.set(key, "not ours")
