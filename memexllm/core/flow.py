@@ -108,8 +108,34 @@ def _take(step: Step) -> Any:
 
 
 async def _perform(step: Step) -> Any:
-    result = await asyncio.to_thread(_take, step) if step.blocking else _take(step)
+    result = await _in_worker(step) if step.blocking else _take(step)
     return await result if hasattr(type(result), "__await__") else result
+
+
+async def _in_worker(step: Step) -> Any:
+    """What the step's function returns; a coroutine that nobody is left to await is closed."""
+    results: list[Any] = []
+    abandoned = False
+
+    def perform() -> None:
+        results.append(_take(step))
+        if abandoned:
+            _close_coroutines(results)
+
+    try:
+        await asyncio.to_thread(perform)
+    except asyncio.CancelledError:
+        # The thread cannot be stopped; whichever of the two comes last finds what there is to close.
+        abandoned = True
+        _close_coroutines(results)
+        raise
+    return results[0]
+
+
+def _close_coroutines(results: list[Any]) -> None:
+    for result in results:
+        if inspect.iscoroutine(result):
+            result.close()
 
 
 async def _finish(step: Step, deferred: list[asyncio.CancelledError]) -> Any:

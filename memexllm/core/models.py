@@ -30,6 +30,7 @@ IdSource = Callable[[], str]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_EXACT_AS_FLOAT = 1 << 52
 
 
 def utc_now() -> datetime:
@@ -63,6 +64,9 @@ def to_micros(moment: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
+    # Exact: until 2112 a float's error is below a tenth of a microsecond, and fromtimestamp rounds to whole ones.
+    if 0 <= micros < _EXACT_AS_FLOAT:
+        return datetime.fromtimestamp(micros / 1e6, UTC)
     return _EPOCH + timedelta(microseconds=micros)
 
 
@@ -162,8 +166,13 @@ class TokenCount(BaseModel):
 
 
 _ABSENT: Any = object()
+_NONE_GIVEN = (None,) * 7
 _M = TypeVar("_M", bound=BaseModel)
 _set = object.__setattr__
+_set_names, _set_extra, _set_private = (
+    BaseModel.__dict__[name].__set__
+    for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 def _trusted(cls: type[_M], fields: dict[str, Any]) -> _M:
@@ -172,11 +181,15 @@ def _trusted(cls: type[_M], fields: dict[str, Any]) -> _M:
     It is what pydantic's own validation leaves behind; `model_construct` does the same at three times the price.
     """
     instance = cls.__new__(cls)
-    _set(instance, "__dict__", fields)
-    _set(instance, "__pydantic_fields_set__", set(fields))
-    _set(instance, "__pydantic_extra__", None)
-    _set(instance, "__pydantic_private__", None)
+    _fill(instance, fields)
     return instance
+
+
+def _fill(instance: BaseModel, fields: dict[str, Any]) -> None:
+    _set(instance, "__dict__", fields)
+    _set_names(instance, set(fields))
+    _set_extra(instance, None)
+    _set_private(instance, None)
 
 
 class Message(BaseModel):
@@ -224,8 +237,6 @@ class Message(BaseModel):
         seq: int | None = None,
     ) -> None:
         given = {
-            "role": role,
-            "content": content,
             "name": name,
             "refusal": refusal,
             "tool_calls": tool_calls,
@@ -233,47 +244,47 @@ class Message(BaseModel):
             "function_call": function_call,
             "audio": audio,
         }
-        fields = {key: value for key, value in given.items() if value is not _ABSENT}
-        if wire is None:
-            wire = {key: value for key, value in fields.items() if value is not None or key == "content"}
-        elif fields:
+        fields: dict[str, Any] = {}
+        if role is not _ABSENT:
+            fields["role"] = role
+        if content is not _ABSENT:
+            fields["content"] = content
+        fields.update({key: value for key, value in given.items() if value is not _ABSENT and value is not None})
+        if wire is not None and fields:
             raise ValidationError(f"a message is made from wire= or from fields; both were given: {sorted(fields)}")
+        values = {
+            "wire": _checked_wire(fields if wire is None else wire),
+            "id": new_id() if id is None else id,
+            "created_at": utc_now() if created_at is None else created_at,
+            "metadata": {} if metadata is None else metadata,
+            "status": status,
+            "superseded": superseded,
+            "pinned": pinned,
+            "turn_id": turn_id,
+            "call": call,
+            "tokens": tokens,
+            "seq": seq,
+        }
+        ours = (id, created_at, metadata, turn_id, call, tokens, seq)
+        if ours == _NONE_GIVEN and status == "complete" and superseded is False and pinned is False:
+            # Only the wire form was given, and that is checked: pydantic has nothing to validate.
+            _fill(self, values)
+            return
         with _refusals("message"):
-            super().__init__(
-                wire=_checked_wire(wire),
-                id=new_id() if id is None else id,
-                created_at=utc_now() if created_at is None else created_at,
-                metadata={} if metadata is None else metadata,
-                status=status,
-                superseded=superseded,
-                pinned=pinned,
-                turn_id=turn_id,
-                call=call,
-                tokens=tokens,
-                seq=seq,
-            )
+            super().__init__(**values)
 
     @classmethod
     def from_row(cls, row: MessageRow) -> Self:
         """The message of a row our own code wrote. The row's dicts are taken over, not copied, and not validated."""
-        call = row.get("call")
-        tokens = row.get("tokens")
-        return _trusted(
-            cls,
-            {
-                "wire": row["wire"],
-                "id": row["id"],
-                "created_at": _EPOCH + timedelta(microseconds=row["created_at"]),
-                "metadata": row.get("metadata") or {},
-                "status": row.get("status", "complete"),
-                "superseded": row.get("superseded", False),
-                "pinned": row.get("pinned", False),
-                "turn_id": row.get("turn_id"),
-                "call": None if call is None else _trusted(CallInfo, {**_NO_CALL_INFO, **call}),
-                "tokens": None if tokens is None else TokenCount(count=tokens[0], encoding=tokens[1]),
-                "seq": row.get("seq"),
-            },
-        )
+        fields: dict[str, Any] = {**_MESSAGE_DEFAULTS, **row}
+        fields["created_at"] = from_micros(row["created_at"])
+        fields["metadata"] = row.get("metadata") or {}
+        fields.pop("origin", None)
+        if "call" in row:
+            fields["call"] = _trusted(CallInfo, {**_NO_CALL_INFO, **row["call"]})
+        if "tokens" in row:
+            fields["tokens"] = TokenCount(count=row["tokens"][0], encoding=row["tokens"][1])
+        return _trusted(cls, fields)
 
     def row(self) -> MessageRow:
         """The message as plain JSON; `wire` and `metadata` are the message's own dicts, not copies."""
@@ -390,6 +401,14 @@ class Message(BaseModel):
             self.wire[key] = plain(value)
 
 
+_MESSAGE_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(Message.model_fields),
+    "status": "complete",
+    "superseded": False,
+    "pinned": False,
+}
+
+
 class Thread(BaseModel):
     """A conversation: messages in the order they were said, with what the library keeps about them.
 
@@ -503,9 +522,10 @@ def copy_row(row: MessageRow) -> MessageRow:
 
 
 def _checked_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
-    copied: dict[str, Any] = plain(wire)
+    copied = {str(key): value if type(value) is str else plain(value) for key, value in wire.items()}
     _checked_role(copied.get("role"))
-    _checked_content(copied.get("content"))
+    if type(copied.get("content")) is not str:
+        _checked_content(copied.get("content"))
     return copied
 
 

@@ -61,7 +61,8 @@ def decode_wire(thread_id: str, joined: str) -> list[MessageRow]:
     rows: list[MessageRow] = _parse(thread_id, joined)
     try:
         for _, _, _, wire in map(_ALWAYS, rows):
-            _check_dict(wire)
+            if type(wire) is not dict:
+                raise TypeError("another value where a dict was written")
     except _SHAPE_ERRORS as error:
         raise _unreadable(thread_id, error) from error
     return rows
@@ -76,8 +77,8 @@ def decode_messages(thread_id: str, joined: str) -> list[Message]:
             if extra is not None:
                 row.update(extra)
             _, _, _, wire = _ALWAYS(row)
-            _check_dict(wire)
-            _check_dict(row.get("metadata", _NOTHING))
+            if type(wire) is not dict or type(row.get("metadata", _NOTHING)) is not dict:
+                raise TypeError("another value where a dict was written")
             messages.append(Message.from_row(row))
     except _SHAPE_ERRORS as error:
         raise _unreadable(thread_id, error) from error
@@ -98,12 +99,6 @@ def _parse(thread_id: str, joined: str) -> list[Any]:
     except ValueError as error:
         raise _unreadable(thread_id, error) from error
     return parts
-
-
-def _check_dict(value: Any) -> None:
-    """What lies inside was checked before it was written."""
-    if type(value) is not dict:
-        raise TypeError(f"a {type(value).__name__} where a dict was written")
 
 
 def _unreadable(thread_id: str, error: Exception) -> CorruptThreadError:

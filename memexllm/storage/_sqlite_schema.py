@@ -1,8 +1,10 @@
 """What is in a SQLite file, and how one comes to be. `PRAGMA user_version` holds the format's number.
 
-- `threads`: one row a thread; `n` is the creation order. `next_seq` is what the next message gets.
-- `logs`: where messages lie. A thread reads one log; a fork's log names its parent and the last seq it reads from
-  it (`hidden`: seqs of the parent that the fork has superseded).
+- `threads`: one row a thread; `n` is the creation order. `updated_minute` orders lists by update and changes at most
+  once a minute, so that an append need not touch its indexes.
+- `logs`: where messages lie, with what changes on every append (`next_seq` is what the next message gets). Each thread
+  has one; a fork's log names its parent and the last seq it reads from it (`hidden`: seqs of the parent that the fork
+  has superseded).
 - `messages`: `position` is `log_id << 32 | seq`, so a thread's messages lie side by side in the table itself and
   reading the newest needs no index. `wire_text` and `extra_text` are JSON (see `_rows.py`); `tokens_text` is
   `[count, encoding]`.
@@ -23,6 +25,10 @@ SEQ_MASK = (1 << SEQ_BITS) - 1
 _TABLES = """
 CREATE TABLE logs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    next_seq INTEGER NOT NULL,
+    message_count INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
     parent_id INTEGER REFERENCES logs (id),
     fork_seq INTEGER,
     hidden TEXT
@@ -32,19 +38,15 @@ CREATE TABLE threads (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     log_id INTEGER NOT NULL REFERENCES logs (id),
-    next_seq INTEGER NOT NULL,
-    message_count INTEGER NOT NULL,
-    version INTEGER NOT NULL,
     user_id TEXT,
     title TEXT,
     metadata TEXT NOT NULL,
     state TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_minute INTEGER NOT NULL
 );
-CREATE INDEX threads_of_log ON threads (log_id);
-CREATE INDEX threads_by_update ON threads (updated_at);
-CREATE INDEX threads_of_user ON threads (user_id, updated_at) WHERE user_id IS NOT NULL;
+CREATE INDEX threads_by_update ON threads (updated_minute);
+CREATE INDEX threads_of_user ON threads (user_id, updated_minute) WHERE user_id IS NOT NULL;
 CREATE TABLE messages (
     position INTEGER PRIMARY KEY,
     superseded INTEGER NOT NULL DEFAULT 0,

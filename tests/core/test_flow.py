@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -344,3 +345,33 @@ async def test_a_write_cancelled_from_within_is_over() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(arun(call(cancels_itself, blocking=False, write=True)), 30)
+
+
+@pytest.mark.parametrize("when", ["before the worker has made it", "after the worker has made it"])
+async def test_a_coroutine_made_in_a_worker_for_a_cancelled_step_is_closed(when: str) -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+    made: list[Any] = []
+
+    async def read() -> None: ...
+
+    def make() -> Any:
+        begun.set()
+        assert may_end.wait(30)
+        made.append(read())
+        ended.set()
+        return made[0]
+
+    task = asyncio.ensure_future(arun(call(make)))
+    await asyncio.to_thread(begun.wait, 30)
+    if when.startswith("before"):
+        task.cancel()
+        await asyncio.wait([task])
+        may_end.set()
+    else:
+        may_end.set()
+        assert ended.wait(30)
+        task.cancel()
+        await asyncio.wait([task])
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert task.cancelled()
+    assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED

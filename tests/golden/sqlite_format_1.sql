@@ -1,5 +1,9 @@
 CREATE TABLE logs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    next_seq INTEGER NOT NULL,
+    message_count INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
     parent_id INTEGER REFERENCES logs (id),
     fork_seq INTEGER,
     hidden TEXT
@@ -16,17 +20,13 @@ CREATE TABLE threads (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     log_id INTEGER NOT NULL REFERENCES logs (id),
-    next_seq INTEGER NOT NULL,
-    message_count INTEGER NOT NULL,
-    version INTEGER NOT NULL,
     user_id TEXT,
     title TEXT,
     metadata TEXT NOT NULL,
     state TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_minute INTEGER NOT NULL
 );
 CREATE INDEX logs_of_parent ON logs (parent_id) WHERE parent_id IS NOT NULL;
-CREATE INDEX threads_by_update ON threads (updated_at);
-CREATE INDEX threads_of_log ON threads (log_id);
-CREATE INDEX threads_of_user ON threads (user_id, updated_at) WHERE user_id IS NOT NULL;
+CREATE INDEX threads_by_update ON threads (updated_minute);
+CREATE INDEX threads_of_user ON threads (user_id, updated_minute) WHERE user_id IS NOT NULL;

@@ -1,0 +1,256 @@
+"""What SQLiteStorage does inside a transaction, statement by statement. The tables: `_sqlite_schema.py`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from memexllm.core import jsontext
+from memexllm.core.errors import CorruptThreadError
+from memexllm.core.models import Thread, from_micros, micros_now, to_micros
+from memexllm.storage._rows import Encoded, decode_wire, with_seq
+from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK
+
+_WIRE = (
+    "CASE WHEN superseded = 0 AND tokens_text IS NULL THEN wire_text ELSE '{'"
+    " || CASE superseded WHEN 0 THEN '' ELSE '\"superseded\":true,' END"
+    " || CASE WHEN tokens_text IS NULL THEN '' ELSE '\"tokens\":' || tokens_text || ',' END"
+    " || substr(wire_text, 2) END"
+)
+_FULL = f"{_WIRE} || ',' || ifnull(extra_text, 'null')"
+_HEADS = """
+    SELECT threads.id, user_id, title, metadata, state, created_at, updated_at, version, message_count
+    FROM threads JOIN logs ON logs.id = log_id"""
+_HEAD = f"{_HEADS} WHERE threads.id = ?"
+_PAGE = f"{_HEADS} ORDER BY n LIMIT ? OFFSET ?"
+_LOG = """
+    SELECT log_id, next_seq, message_count, version, user_id, updated_minute
+    FROM threads JOIN logs ON logs.id = log_id WHERE threads.id = ?"""
+_NOTE = "UPDATE logs SET next_seq = ?, message_count = ?, version = ?, updated_at = ? WHERE id = ?"
+_INSERT = "INSERT INTO messages (position, superseded, wire_text, extra_text, tokens_text) VALUES (?, ?, ?, ?, ?)"
+_MINUTE = 60_000_000
+
+
+def _select(what: str, *, live: bool, newest: bool) -> str:
+    """Joined texts of a thread's messages between two seqs (exclusive), in order of position, or newest first."""
+    return f"""
+        SELECT group_concat(text) FROM (
+            SELECT {what} AS text FROM threads JOIN messages
+            ON position > (log_id << {SEQ_BITS}) + ? AND position < (log_id << {SEQ_BITS}) + ?
+            WHERE threads.id = ? {"AND superseded = 0" if live else ""}
+            ORDER BY position {"DESC" if newest else ""} LIMIT ?)"""
+
+
+_READ = {
+    (wire, live, newest): _select(_WIRE if wire else _FULL, live=live, newest=newest)
+    for wire in (True, False)
+    for live in (True, False)
+    for newest in (True, False)
+}
+
+
+class Log(NamedTuple):
+    """Where a thread's messages lie, and what changes on every write."""
+
+    id: int
+    next_seq: int
+    message_count: int
+    version: int
+    user_id: str | None
+    updated_minute: int
+
+    @property
+    def first(self) -> int:
+        """The lowest position in it."""
+        return self.id << SEQ_BITS
+
+    @property
+    def last(self) -> int:
+        return self.first | SEQ_MASK
+
+
+def find_log(connection: sqlite3.Connection, thread_id: str) -> Log | None:
+    row = connection.execute(_LOG, (thread_id,)).fetchone()
+    return None if row is None else Log._make(row)
+
+
+def note_write(connection: sqlite3.Connection, thread_id: str, log: Log, added: int, message_count: int) -> None:
+    """Note that a write added `added` messages and left so many live ones."""
+    now = micros_now()
+    connection.execute(_NOTE, (log.next_seq + added, message_count, log.version + 1, now, log.id))
+    if now // _MINUTE != log.updated_minute:
+        connection.execute("UPDATE threads SET updated_minute = ? WHERE id = ?", (now // _MINUTE, thread_id))
+
+
+def insert_thread(connection: sqlite3.Connection, thread: Thread, next_seq: int = 0, message_count: int = 0) -> Log:
+    """An empty log and the thread's row."""
+    log_id = insert_log(connection, next_seq, message_count, thread.version, to_micros(thread.updated_at))
+    minute = to_micros(thread.updated_at) // _MINUTE
+    connection.execute(
+        "INSERT INTO threads (id, log_id, user_id, title, metadata, state, created_at, updated_minute)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (thread.id, log_id, *_fields(thread), minute),
+    )
+    return Log(log_id, next_seq, message_count, thread.version, thread.user_id, minute)
+
+
+def replace_thread(connection: sqlite3.Connection, thread: Thread, old: Log, next_seq: int, message_count: int) -> Log:
+    """The thread's row with a new, empty log; the old one goes."""
+    log_id = insert_log(connection, next_seq, message_count, thread.version, to_micros(thread.updated_at))
+    minute = to_micros(thread.updated_at) // _MINUTE
+    connection.execute(
+        "UPDATE threads SET log_id = ?, user_id = ?, title = ?, metadata = ?, state = ?, created_at = ?,"
+        " updated_minute = ? WHERE id = ?",
+        (log_id, *_fields(thread), minute, thread.id),
+    )
+    drop_log(connection, old.id)
+    return Log(log_id, next_seq, message_count, thread.version, thread.user_id, minute)
+
+
+def insert_log(connection: sqlite3.Connection, next_seq: int, message_count: int, version: int, updated_at: int) -> int:
+    inserted = connection.execute(
+        "INSERT INTO logs (next_seq, message_count, version, updated_at) VALUES (?, ?, ?, ?)",
+        (next_seq, message_count, version, updated_at),
+    )
+    return inserted.lastrowid or 0
+
+
+def _fields(thread: Thread) -> tuple[str | None, str | None, str, str, int]:
+    metadata, state = jsontext.dumps(thread.metadata, "metadata"), jsontext.dumps(thread.state, "state")
+    return thread.user_id, thread.title, metadata, state, to_micros(thread.created_at)
+
+
+def insert_messages(connection: sqlite3.Connection, log: Log, seqs: Iterable[int], encoded: Sequence[Encoded]) -> None:
+    first = log.first
+    connection.executemany(
+        _INSERT,
+        [
+            (first | seq, each.superseded, with_seq(each.wire_text, seq), each.extra_text, each.tokens_text)
+            for seq, each in zip(seqs, encoded, strict=True)
+        ],
+    )
+
+
+def supersede(connection: sqlite3.Connection, log: Log, supersede_from: int | None, supersede: Collection[int]) -> int:
+    """How many live messages were superseded."""
+    ranges = [(log.first | seq, log.first | seq) for seq in _inside(supersede)]
+    if supersede_from is not None and supersede_from <= SEQ_MASK:
+        ranges.append((log.first | max(supersede_from, 0), log.last))
+    changed = 0
+    for bounds in ranges:
+        changed += connection.execute(
+            "UPDATE messages SET superseded = 1 WHERE position BETWEEN ? AND ? AND superseded = 0", bounds
+        ).rowcount
+    return changed
+
+
+def note_counts(connection: sqlite3.Connection, log: Log, counts: Mapping[int, tuple[int, str]]) -> None:
+    connection.executemany(
+        "UPDATE messages SET tokens_text = ? WHERE position = ?",
+        [(jsontext.dumps(list(counts[seq])), log.first | seq) for seq in _inside(counts)],
+    )
+
+
+def drop_oldest(connection: sqlite3.Connection, log: Log, keep: int) -> None:
+    """Delete what lies before the newest `keep` live messages."""
+    connection.execute(
+        "DELETE FROM messages WHERE position >= ? AND position < (SELECT position FROM messages"
+        " WHERE position BETWEEN ? AND ? AND superseded = 0 ORDER BY position DESC LIMIT 1 OFFSET ?)",
+        (log.first, log.first, log.last, keep - 1),
+    )
+
+
+def drop_log(connection: sqlite3.Connection, log_id: int) -> None:
+    """A log whose thread is gone goes as well, unless a fork still reads it."""
+    forks = connection.execute("SELECT EXISTS (SELECT 1 FROM logs WHERE parent_id = ?)", (log_id,)).fetchone()
+    if not forks[0]:
+        low = log_id << SEQ_BITS
+        connection.execute("DELETE FROM messages WHERE position BETWEEN ? AND ?", (low, low | SEQ_MASK))
+        connection.execute("DELETE FROM logs WHERE id = ?", (log_id,))
+
+
+def find_message(connection: sqlite3.Connection, thread_id: str, log: Log, message_id: str) -> tuple[int, int] | None:
+    """(position, superseded). Newest first: what is replaced is nearly always the thread's last message."""
+    # SQLite's JSON functions end a text at NUL, so what they find is looked at again.
+    candidates = connection.execute(
+        "SELECT position, superseded, wire_text FROM messages WHERE position BETWEEN ? AND ?"
+        " AND wire_text ->> '$.id' = ? ORDER BY position DESC",
+        (log.first, log.last, message_id.partition("\x00")[0]),
+    )
+    for position, superseded, wire_text in candidates:
+        if decode_wire(thread_id, wire_text)[0]["id"] == message_id:
+            return position, superseded
+    return None
+
+
+def patch_state(connection: sqlite3.Connection, thread_id: str, patch: Mapping[str, Any]) -> None:
+    (text,) = connection.execute("SELECT state FROM threads WHERE id = ?", (thread_id,)).fetchone()
+    state = {**_parsed(thread_id, text), **patch}
+    connection.execute("UPDATE threads SET state = ? WHERE id = ?", (jsontext.dumps(state, "state"), thread_id))
+
+
+def read_head(connection: sqlite3.Connection, thread_id: str) -> Thread | None:
+    row = connection.execute(_HEAD, (thread_id,)).fetchone()
+    return None if row is None else _head(row)
+
+
+def read_heads(connection: sqlite3.Connection, limit: int, offset: int) -> list[Thread]:
+    return [_head(row) for row in connection.execute(_PAGE, (limit, offset))]
+
+
+def read_texts(
+    connection: sqlite3.Connection,
+    thread_id: str,
+    limit: int | None,
+    before: int | None,
+    after: int | None,
+    *,
+    wire: bool,
+    live: bool,
+) -> str | None:
+    """Texts for `decode_wire` or `decode_messages`; newest first when `limit` keeps the newest."""
+    # A seq outside of these would be a position in another log.
+    low = -1 if after is None else max(-1, min(after, SEQ_MASK))
+    high = SEQ_MASK + 1 if before is None else max(0, min(before, SEQ_MASK + 1))
+    statement = _READ[wire, live, limit is not None and after is None]
+    (texts,) = connection.execute(statement, (low, high, thread_id, -1 if limit is None else limit)).fetchone()
+    return texts  # type: ignore[no-any-return]  # group_concat gives a string, or None for no rows
+
+
+def _inside(seqs: Iterable[int]) -> list[int]:
+    """The seqs a log can hold; a position of any other would be one of another log."""
+    return [seq for seq in seqs if 0 <= seq <= SEQ_MASK]
+
+
+def _head(row: tuple[Any, ...]) -> Thread:
+    thread_id, user_id, title, metadata, state, created_at, updated_at, version, count = row
+    return Thread.from_storage(
+        id=thread_id,
+        messages=[],
+        metadata=_parsed(thread_id, metadata),
+        user_id=user_id,
+        title=title,
+        created_at=from_micros(created_at),
+        updated_at=from_micros(updated_at),
+        state=_parsed(thread_id, state),
+        version=version,
+        partial=True,
+        stored_messages=count,
+    )
+
+
+def _parsed(thread_id: str, text: str) -> dict[str, Any]:
+    if text == "{}":
+        return {}
+    try:
+        value = jsontext.loads(text)
+    except ValueError as error:
+        raise _unreadable(thread_id, error) from error
+    if not isinstance(value, dict):
+        raise _unreadable(thread_id, f"a {type(value).__name__} where a dict was written")
+    return value
+
+
+def _unreadable(thread_id: str, reason: object) -> CorruptThreadError:
+    return CorruptThreadError(f"thread {thread_id!r} is there and cannot be read ({reason}); nothing was changed")
