@@ -172,6 +172,8 @@ def connected(model: str) -> Iterator[OpenAI]:
         return
     from memexllm.testing import OpenAIServer
 
+    # A proxy named in the environment must not be asked for this machine's own address.
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
     print("[no OPENAI_API_KEY: a local server answers, from nothing but the messages it is sent]")
     with OpenAIServer(record=False) as server, OpenAI(base_url=server.base_url, api_key="local") as client:
         yield client

@@ -60,6 +60,11 @@ def test_a_thread_is_remembered_by_the_next_run(tmp_path: Path, variables: dict[
     assert "Your name is Ada." in printed
 
 
+def test_a_proxy_is_not_asked_for_the_local_server(tmp_path: Path, variables: dict[str, str]) -> None:
+    variables.update(HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+    assert "You said: Hi." in chat(tmp_path, variables, "Hi.")
+
+
 def test_threads_do_not_know_of_each_other(tmp_path: Path, variables: dict[str, str]) -> None:
     printed = chat(tmp_path, variables, "My name is Ada.", "/new work", "What is my name?", "/open default", "/history")
     assert "work> I don't know your name." in printed

@@ -79,6 +79,11 @@ def rows_of_the_table(printed: str) -> list[list[str]]:
     return [re.split(r"  +", line.strip()) for line in printed.splitlines() if re.match(r"  \d  ", line)]
 
 
+def test_a_proxy_is_not_asked_for_the_local_server(tmp_path: Path, variables: dict[str, str]) -> None:
+    variables.update(HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+    assert demo(tmp_path, variables).returncode == 0
+
+
 def test_without_memory_the_demo_fails(tmp_path: Path, variables: dict[str, str]) -> None:
     done = demo(tmp_path, variables, "--without-memory")
     assert done.returncode == 1
