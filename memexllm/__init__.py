@@ -14,6 +14,16 @@ from memexllm._lazy import lazy_exports
 if TYPE_CHECKING:
     from memexllm.algorithms.base import BaseAlgorithm
     from memexllm.algorithms.fifo import FIFOAlgorithm
+    from memexllm.core.errors import (
+        ConfigurationError,
+        HistoryReadError,
+        HistoryWriteError,
+        MemexLLMError,
+        StorageError,
+        ThreadNotFoundError,
+        ValidationError,
+        WindowError,
+    )
     from memexllm.core.models import CallInfo, Message, Thread
     from memexllm.history.manager import AsyncHistoryManager, HistoryManager
     from memexllm.integrations.openai.info import HistoryInfo, history_of
@@ -37,6 +47,14 @@ __all__ = [
     "SQLiteStorage",
     "BaseAlgorithm",
     "FIFOAlgorithm",
+    "MemexLLMError",
+    "ConfigurationError",
+    "ValidationError",
+    "ThreadNotFoundError",
+    "StorageError",
+    "WindowError",
+    "HistoryReadError",
+    "HistoryWriteError",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -55,6 +73,14 @@ __getattr__, __dir__ = lazy_exports(
         "SQLiteStorage": "memexllm.storage.sqlite",
         "Thread": "memexllm.core.models",
         "history_of": "memexllm.integrations.openai.info",
+        "MemexLLMError": "memexllm.core.errors",
+        "ConfigurationError": "memexllm.core.errors",
+        "ValidationError": "memexllm.core.errors",
+        "ThreadNotFoundError": "memexllm.core.errors",
+        "StorageError": "memexllm.core.errors",
+        "WindowError": "memexllm.core.errors",
+        "HistoryReadError": "memexllm.core.errors",
+        "HistoryWriteError": "memexllm.core.errors",
         "with_history": "memexllm.integrations.openai.wrap",
     },
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from memexllm.algorithms.base import ContextView, required
 from memexllm.core.exchanges import Exchange, exchanges
-from memexllm.core.models import MessageRow
+from memexllm.core.wire import MessageRow
 
 Cost = Callable[[MessageRow], int]
 

@@ -14,7 +14,8 @@ from typing import Any
 from memexllm.core.errors import MemexLLMError, ValidationError, WindowError
 from memexllm.core.exchanges import Exchange, exchanges
 from memexllm.core.flow import Flow
-from memexllm.core.models import Message, MessageRow, Thread
+from memexllm.core.models import Message, Thread
+from memexllm.core.wire import MessageRow
 
 CUT = "cut"
 """Key of the thread's state under which an algorithm keeps the seq of its window's first message.

@@ -10,11 +10,12 @@ from memexllm.algorithms.base import CUT, BaseAlgorithm, ContextView, Plan, Read
 from memexllm.core.errors import ValidationError
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow, run
-from memexllm.core.models import Message, MessageRow
+from memexllm.core.models import Message
+from memexllm.core.wire import MessageRow
 
 
 class FIFOAlgorithm(BaseAlgorithm):
-    """The newest whole exchanges that fit in `max_messages`, the block not counted.
+    """The newest whole exchanges that fit in `max_messages`; the call's own messages count, the block does not.
 
     `keep=None` slides: every call sends exactly the newest. With `keep` (messages, or below 1 a fraction of
     `max_messages`) the front of the window rests until `max_messages` is passed and then moves on to `keep`, which

@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from memexllm.core.errors import ValidationError
-from memexllm.core.models import Message, MessageRow
+from memexllm.core.models import Message
+from memexllm.core.wire import MessageRow
 
 Orphans = Literal["drop", "placeholder", "error"]
 Wire = dict[str, Any]

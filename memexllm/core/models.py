@@ -1,138 +1,30 @@
 """The nouns: `Thread` and `Message`.
 
 A message is its *wire form*: the dict that was sent to or received from the API, key order and unknown fields
-included. `role`, `content`, `tool_calls` and the like are views on it; the declared fields are ours. `MessageRow` is
-the same message as plain JSON, the form in which storages keep it and in which a call is put together.
+included. `role`, `content`, `tool_calls` and the like are views on it; the declared fields are ours.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Self, TypeVar
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from memexllm.core.errors import ValidationError
-
-Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
-ROLES: frozenset[str] = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-BLOCK_ROLES: frozenset[str] = frozenset({"system", "developer"})
-"""Roles whose leading run in a thread is its block."""
-
-Status = Literal["complete", "incomplete", "pending"]
-Clock = Callable[[], datetime]
-IdSource = Callable[[], str]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_EXACT_AS_FLOAT = 1 << 52
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class _Ids:
-    """32 hexadecimal digits: the time, so that ids made later sort later, then a random number a process counts on."""
-
-    def __init__(self) -> None:
-        self._next = itertools.count(int.from_bytes(os.urandom(8)) >> 1).__next__
-
-    def __call__(self) -> str:
-        return f"{time.time_ns():016x}{self._next():016x}"
-
-    reseed = __init__
-
-
-new_id = _Ids()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=new_id.reseed)
-
-
-def micros_now() -> int:
-    return time.time_ns() // 1000
-
-
-def to_micros(moment: datetime) -> int:
-    """Microseconds since 1970, exact (a float timestamp is not)."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    # Exact: until 2112 a float's error is below a tenth of a microsecond, and fromtimestamp rounds to whole ones.
-    if 0 <= micros < _EXACT_AS_FLOAT:
-        return datetime.fromtimestamp(micros / 1e6, UTC)
-    return _EPOCH + timedelta(microseconds=micros)
-
-
-def _aware_utc(value: Any) -> Any:
-    """ISO strings and naive datetimes (taken as UTC) become aware UTC; everything else is left to pydantic."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return value
-
-
-Moment = Annotated[datetime, BeforeValidator(_aware_utc)]
-
-
-class WireDict(dict[str, Any]):
-    """A dict of the wire form whose keys are attributes as well: `part.text`, `call.function.name`.
-
-    It is an ordinary dict for `==`, `json.dumps` and `isinstance`; nested dicts become `WireDict`s when looked at.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self:
-            return view(self, name)
-        raise AttributeError(f"this {self.get('type', 'part')!r} has no field {name!r}; it has {sorted(self)}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def __delattr__(self, name: str) -> None:
-        if name not in self:
-            raise AttributeError(name)
-        del self[name]
-
-
-def view(container: MutableMapping[str, Any], key: str) -> Any:
-    """`container[key]` with dicts (also those in a list) turned into `WireDict`s in place, or None."""
-    value = container.get(key)
-    if type(value) is dict:
-        value = container[key] = WireDict(value)
-    elif type(value) is list:
-        for index, item in enumerate(value):
-            if type(item) is dict:
-                value[index] = WireDict(item)
-    return value
-
-
-class MessageRow(TypedDict):
-    """A message as plain JSON. Keys that would hold a default are absent.
-
-    `seq` is the position in the thread, given by the storage; `created_at` counts microseconds since 1970;
-    `origin` is the `[server, model]` an answer came from; `tokens` is `[count, encoding]`.
-    """
-
-    id: str
-    created_at: int
-    wire: dict[str, Any]
-    seq: NotRequired[int]
-    status: NotRequired[Status]
-    superseded: NotRequired[bool]
-    pinned: NotRequired[bool]
-    turn_id: NotRequired[str]
-    metadata: NotRequired[dict[str, Any]]
-    origin: NotRequired[list[str | None]]
-    call: NotRequired[dict[str, Any]]
-    tokens: NotRequired[list[Any]]
+from memexllm.core.moments import Moment, from_micros, new_id, to_micros, utc_now
+from memexllm.core.wire import (
+    MessageRow,
+    Status,
+    checked_content,
+    checked_role,
+    checked_wire,
+    plain,
+    text_of,
+    view,
+)
 
 
 class CallInfo(BaseModel):
@@ -253,7 +145,7 @@ class Message(BaseModel):
         if wire is not None and fields:
             raise ValidationError(f"a message is made from wire= or from fields; both were given: {sorted(fields)}")
         values = {
-            "wire": _checked_wire(fields if wire is None else wire),
+            "wire": checked_wire(fields if wire is None else wire),
             "id": new_id() if id is None else id,
             "created_at": utc_now() if created_at is None else created_at,
             "metadata": {} if metadata is None else metadata,
@@ -329,7 +221,7 @@ class Message(BaseModel):
 
     @role.setter
     def role(self, value: str) -> None:
-        self.wire["role"] = _checked_role(value)
+        self.wire["role"] = checked_role(value)
 
     @property
     def content(self) -> Any:
@@ -338,7 +230,7 @@ class Message(BaseModel):
 
     @content.setter
     def content(self, value: Any) -> None:
-        self.wire["content"] = _checked_content(value)
+        self.wire["content"] = checked_content(value)
 
     @property
     def text(self) -> str:
@@ -488,65 +380,10 @@ class Thread(BaseModel):
 
     def __repr__(self) -> str:
         """Names the thread without showing what was said."""
-        return f"Thread(id={self.id!r}, messages={len(self.messages)}, version={self.version}, partial={self.partial})"
+        loaded = f", {len(self.messages)} of them here" if self.partial else ""
+        return f"Thread(id={self.id!r}, messages={self.message_count}{loaded}, version={self.version})"
 
     __str__ = __repr__
-
-
-def text_of(wire: Mapping[str, Any]) -> str:
-    """The text of a wire message: its string content, or its text parts joined."""
-    content = wire.get("content")
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
-
-
-def plain(value: Any) -> Any:
-    """A deep copy made of plain dicts and lists: SDK models are dumped, other iterables become lists."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "model_dump"):
-        return plain(value.model_dump(exclude_unset=True, mode="json"))
-    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
-        return [plain(item) for item in value]
-    return value
-
-
-def copy_row(row: MessageRow) -> MessageRow:
-    """A copy that shares nothing mutable with `row`."""
-    return plain(row)  # type: ignore[no-any-return]  # plain() keeps the shape of what it copies
-
-
-def _checked_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
-    copied = {str(key): value if type(value) is str else plain(value) for key, value in wire.items()}
-    _checked_role(copied.get("role"))
-    if type(copied.get("content")) is not str:
-        _checked_content(copied.get("content"))
-    return copied
-
-
-def _checked_role(role: Any) -> str:
-    if role not in ROLES:
-        raise ValidationError(f"Invalid role: {role!r}; a message is by one of {', '.join(sorted(ROLES))}")
-    return str(role)
-
-
-def _checked_content(content: Any) -> Any:
-    if content is None or isinstance(content, str):
-        return content
-    if isinstance(content, list | tuple) and all(isinstance(part, Mapping | str) for part in content):
-        return plain(content)
-    raise ValidationError(
-        f"Content must be a string or None, or a list of parts; this is {type(content).__name__}: {_shape(content)}"
-    )
-
-
-def _shape(value: Any) -> str:
-    return f"with {len(value)} items" if hasattr(value, "__len__") else "one value"
 
 
 class _refusals:  # noqa: N801 - reads as a clause: with _refusals("message")

@@ -13,7 +13,8 @@ from typing import Any
 from memexllm.algorithms.base import BaseAlgorithm, ContextView, with_required
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow
-from memexllm.core.models import BLOCK_ROLES, MessageRow, Thread
+from memexllm.core.models import Thread
+from memexllm.core.wire import BLOCK_ROLES, MessageRow
 from memexllm.storage.port import Reader
 
 BLOCK = "block"

@@ -9,7 +9,8 @@ from memexllm.algorithms.base import BaseAlgorithm, ContextView
 from memexllm.core.errors import ThreadNotFoundError, ValidationError
 from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
-from memexllm.core.models import Clock, IdSource, Message, Thread
+from memexllm.core.models import Message, Thread
+from memexllm.core.moments import Clock, IdSource
 from memexllm.history.context import Loaded, Window, choose, load
 from memexllm.storage.port import Reader, StoragePort, changes_given
 

@@ -11,7 +11,8 @@ from typing import Any, Self
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
-from memexllm.core.models import Clock, IdSource, Message, Thread, micros_now, new_id, to_micros, utc_now
+from memexllm.core.models import Message, Thread
+from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
 from memexllm.history import flows
 from memexllm.history.binding import bind_thread
 from memexllm.storage._defaults import UNSET

@@ -8,7 +8,9 @@ from typing import Any
 from memexllm.core import jsontext
 from memexllm.core.errors import ConcurrencyError, MessageNotFoundError, ThreadNotFoundError
 from memexllm.core.flow import Flow, call
-from memexllm.core.models import Message, MessageRow, Thread, TokenCount, copy_row, plain, utc_now
+from memexllm.core.models import Message, Thread, TokenCount
+from memexllm.core.moments import utc_now
+from memexllm.core.wire import MessageRow, copy_row, plain
 from memexllm.storage._packing import pack, unpack
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from memexllm.core.errors import CorruptThreadError
-from memexllm.core.models import Message, MessageRow, Thread, copy_row, from_micros, plain, to_micros
+from memexllm.core.models import Message, Thread
+from memexllm.core.moments import from_micros, to_micros
+from memexllm.core.wire import MessageRow, copy_row, plain
 
 KEY = "memexllm"
 

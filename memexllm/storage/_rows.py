@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from memexllm.core import jsontext
 from memexllm.core.errors import CorruptThreadError
-from memexllm.core.models import Message, MessageRow
+from memexllm.core.models import Message
+from memexllm.core.wire import MessageRow
 
 WIRE_KEYS = ("id", "created_at", "wire", "status", "pinned", "turn_id", "origin")
 EXTRA_KEYS = ("metadata", "call")

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from memexllm.core import jsontext
 from memexllm.core.errors import CorruptThreadError
-from memexllm.core.models import Thread, from_micros, micros_now, to_micros
+from memexllm.core.models import Thread
+from memexllm.core.moments import from_micros, micros_now, to_micros
 from memexllm.storage._rows import Encoded, decode_wire, with_seq
 from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK
 

@@ -14,7 +14,8 @@ from typing import Any, Literal, Self, overload
 
 from memexllm.core.errors import ValidationError
 from memexllm.core.flow import arun, run
-from memexllm.core.models import Message, MessageRow, Thread
+from memexllm.core.models import Message, Thread
+from memexllm.core.wire import MessageRow
 from memexllm.storage import _defaults
 from memexllm.storage._defaults import UNSET
 from memexllm.storage._locks import async_lock, thread_lock

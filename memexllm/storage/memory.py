@@ -9,7 +9,9 @@ from typing import Any
 
 from memexllm.core import jsontext
 from memexllm.core.errors import ValidationError
-from memexllm.core.models import Message, MessageRow, Thread, plain, utc_now
+from memexllm.core.models import Message, Thread
+from memexllm.core.moments import utc_now
+from memexllm.core.wire import MessageRow, plain
 from memexllm.storage._defaults import (
     UNSET,
     check_user,
@@ -93,7 +95,7 @@ class MemoryStorage(BaseStorage):
     def append_messages(
         self,
         thread_id: str,
-        messages: Sequence[Message | MessageRow],
+        messages: Sequence[Message],
         *,
         expected_version: int | None = None,
         supersede_from: int | None = None,

@@ -13,7 +13,8 @@ from typing import Any
 
 from memexllm.core.errors import ConfigurationError, MemexLLMError, StorageError
 from memexllm.core.flow import Flow, Step
-from memexllm.core.models import Message, MessageRow, Thread
+from memexllm.core.models import Message, Thread
+from memexllm.core.wire import MessageRow
 from memexllm.storage import _defaults
 from memexllm.storage._packing import unpack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
@@ -85,7 +86,10 @@ class StoragePort:
 
     def list_threads(self, limit: int, offset: int) -> Flow[list[Thread]]:
         threads: list[Thread] = yield self.step("list_threads", (limit, offset))
-        return [unpack(thread) for thread in threads] if self.keeps_whole_threads else threads
+        if not self.keeps_whole_threads:
+            return threads
+        whole = [unpack(thread) for thread in threads]
+        return [thread.changed(stored_messages=thread.message_count) for thread in whole]
 
     def delete_thread(self, thread_id: str) -> Step:
         return self.step("delete_thread", (thread_id,), write=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from memexllm.core import jsontext
 from memexllm.core.errors import ConfigurationError, ValidationError
-from memexllm.core.models import Message, MessageRow, Thread
+from memexllm.core.models import Message, Thread
 from memexllm.storage import _sqlite_statements as sql
 from memexllm.storage._defaults import (
     UNSET,
@@ -114,7 +114,7 @@ class SQLiteStorage(BaseStorage):
     def append_messages(
         self,
         thread_id: str,
-        messages: Sequence[Message | MessageRow],
+        messages: Sequence[Message],
         *,
         expected_version: int | None = None,
         supersede_from: int | None = None,

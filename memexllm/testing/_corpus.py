@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from memexllm.core.models import CallInfo, Message, MessageRow, TokenCount
+from memexllm.core.models import CallInfo, Message, TokenCount
+from memexllm.core.wire import MessageRow
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 FUNCTION_CALL = {"id": "call_f", "type": "function", "function": {"name": "add", "arguments": '{"b": 1, "a": "ü"}'}}

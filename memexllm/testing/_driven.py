@@ -18,7 +18,8 @@ from typing import Any, Self
 
 import pytest
 
-from memexllm.core.models import Message, MessageRow, Thread
+from memexllm.core.models import Message, Thread
+from memexllm.core.wire import MessageRow
 from memexllm.storage._packing import pack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from memexllm.core.models import Message, Thread, plain
+from memexllm.core.models import Message, Thread
+from memexllm.core.wire import plain
 from memexllm.testing import _corpus
 from memexllm.testing._corpus import METADATA, OUR_FIELDS, WIRES, fingerprint, fingerprints
 from memexllm.testing._driven import DrivenStorage, says

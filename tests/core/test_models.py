@@ -12,18 +12,9 @@ from typing import Any
 import pytest
 
 from memexllm.core.errors import ValidationError
-from memexllm.core.models import (
-    CallInfo,
-    Message,
-    Thread,
-    TokenCount,
-    WireDict,
-    copy_row,
-    from_micros,
-    new_id,
-    plain,
-    to_micros,
-)
+from memexllm.core.models import CallInfo, Message, Thread, TokenCount
+from memexllm.core.moments import from_micros, new_id, to_micros
+from memexllm.core.wire import WireDict, copy_row, plain
 from memexllm.testing._corpus import METADATA, OUR_FIELDS, WIRES, fingerprint, random_messages
 from memexllm.testing.fakes import FakeClock, FakeIds, conversation
 

@@ -233,7 +233,7 @@ class TestDamage:
         execute(path, "UPDATE threads SET state = 'words'")
         with pytest.raises(CorruptThreadError):
             storage.append_messages("t", [Message("user", "more")], state={"k": 1})
-        assert execute(path, "SELECT state, message_count FROM threads") == [("words", 1)]
+        assert execute(path, "SELECT state, message_count FROM threads JOIN logs ON logs.id = log_id") == [("words", 1)]
 
     def test_damaged_pages_are_a_clear_error(self, storage: SQLiteStorage, path: Path) -> None:
         for number in range(50):

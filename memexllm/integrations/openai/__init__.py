@@ -9,14 +9,25 @@ from memexllm._lazy import lazy_exports
 if TYPE_CHECKING:
     from memexllm.integrations.openai.info import HistoryInfo, ThreadNotGivenWarning, history_of
     from memexllm.integrations.openai.merge import RepeatedDivergenceWarning
+    from memexllm.integrations.openai.typed import AsyncHistoryOpenAI, HistoryOpenAI
     from memexllm.integrations.openai.wrap import with_history
 
-__all__ = ["with_history", "history_of", "HistoryInfo", "ThreadNotGivenWarning", "RepeatedDivergenceWarning"]
+__all__ = [
+    "with_history",
+    "history_of",
+    "HistoryInfo",
+    "HistoryOpenAI",
+    "AsyncHistoryOpenAI",
+    "ThreadNotGivenWarning",
+    "RepeatedDivergenceWarning",
+]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "AsyncHistoryOpenAI": "memexllm.integrations.openai.typed",
         "HistoryInfo": "memexllm.integrations.openai.info",
+        "HistoryOpenAI": "memexllm.integrations.openai.typed",
         "RepeatedDivergenceWarning": "memexllm.integrations.openai.merge",
         "ThreadNotGivenWarning": "memexllm.integrations.openai.info",
         "history_of": "memexllm.integrations.openai.info",

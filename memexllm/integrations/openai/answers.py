@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memexllm.core.models import plain
+from memexllm.core.wire import plain
 from memexllm.integrations.openai.wire import Wire, answer_wire
 
 _MESSAGE_KEYS = ("role", "content", "refusal", "tool_calls", "function_call", "audio", "name")

@@ -21,7 +21,8 @@ from memexllm.core.errors import (
 )
 from memexllm.core.exchanges import needs_repair, repair
 from memexllm.core.flow import Flow
-from memexllm.core.models import Message, MessageRow, Status
+from memexllm.core.models import Message
+from memexllm.core.wire import MessageRow, Status
 from memexllm.history.context import BLOCK, Loaded, Window, choose, load
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.client_history import ClientHistory, Scope, Turn, logger

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import threading
 import warnings
 import weakref
@@ -14,7 +15,7 @@ from typing import Any, Literal
 from memexllm.core.errors import MemexLLMError, ValidationError
 from memexllm.core.exchanges import Orphans
 from memexllm.core.flow import Flow, run
-from memexllm.core.models import MessageRow
+from memexllm.core.wire import MessageRow
 from memexllm.history.binding import bound_thread
 from memexllm.history.flows import checked_thread_id
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
@@ -27,6 +28,8 @@ Inject = Literal["auto", "early", "late"]
 
 THREAD_HEADER = "x-memexllm-thread-id"
 MAX_PENDING_TURNS = 1000
+
+_LIBRARIES = ("memexllm", "openai", "asyncio")
 
 logger = logging.getLogger("memexllm.integrations.openai")
 
@@ -116,7 +119,7 @@ class ClientHistory:
                 "(history_of(response).thread_id). Give thread_id= to continue a conversation, thread_id=None for a "
                 "call without history; this is said once",
                 ThreadNotGivenWarning,
-                stacklevel=4,
+                stacklevel=_callers_level(),
             )
         return thread_id
 
@@ -183,6 +186,16 @@ class ClientHistory:
     @property
     def has_pending(self) -> bool:
         return bool(self._pending)
+
+
+def _callers_level() -> int:
+    """The `stacklevel` at which a warning names the line of the application that made the call."""
+    level = 2
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def pop_header(params: dict[str, Any]) -> str | None:

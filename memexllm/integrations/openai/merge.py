@@ -16,7 +16,7 @@ from typing import Any, Literal
 from memexllm.algorithms.base import CUT
 from memexllm.core.exchanges import call_ids
 from memexllm.core.flow import Flow
-from memexllm.core.models import BLOCK_ROLES, MessageRow
+from memexllm.core.wire import BLOCK_ROLES, MessageRow
 from memexllm.history.context import BLOCK, Block, Loaded, load_beginning
 
 MergeMode = Literal["auto", "append", "replace"]

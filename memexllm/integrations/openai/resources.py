@@ -53,6 +53,15 @@ class HistoryCompletions(Completions):
             raise_if_asked(call, result)
         return result
 
+    def parse(self, *, thread_id: Any = NOT_GIVEN, merge: MergeMode | None = None, **params: Any) -> Any:
+        call = begin(self._client, thread_id, merge, params)
+        if call is None:
+            return super().parse(**params)
+        return Completions.parse(_late(self, _late_post(self._post, call, params)), **params)
+
+    def stream(self, *, thread_id: Any = NOT_GIVEN, merge: MergeMode | None = None, **params: Any) -> Any:
+        return Completions.stream(_bound(self, thread_id, merge), **params)
+
 
 class AsyncHistoryCompletions(AsyncCompletions):
     """`chat.completions` of an asynchronous client."""
@@ -72,6 +81,15 @@ class AsyncHistoryCompletions(AsyncCompletions):
             await arun(call.save(answer_of(received.completion)))
             raise_if_asked(call, result)
         return result
+
+    async def parse(self, *, thread_id: Any = NOT_GIVEN, merge: MergeMode | None = None, **params: Any) -> Any:
+        call = begin(self._client, thread_id, merge, params)
+        if call is None:
+            return await super().parse(**params)
+        return await AsyncCompletions.parse(_late(self, _late_async_post(self._post, call, params)), **params)
+
+    def stream(self, *, thread_id: Any = NOT_GIVEN, merge: MergeMode | None = None, **params: Any) -> Any:
+        return AsyncCompletions.stream(_bound(self, thread_id, merge), **params)
 
 
 class HistoryChat(Chat):
@@ -111,6 +129,7 @@ class Received:
     def arrived(self, result: Any) -> Any:
         """What the SDK returned. A raw response is parsed when asked to; its answer must be stored either way."""
         if self._taken:
+            attach(result, self._call.info)
             return result
         if isinstance(result, ChatCompletion | Stream | AsyncStream) or not hasattr(result, "http_response"):
             self.take(result)
@@ -229,6 +248,13 @@ def _late(resource: Any, post: Callable[..., Any]) -> Any:
     """The resource for one call, with another `_post`."""
     clone = object.__new__(type(resource))
     clone.__dict__.update(resource.__dict__, _post=post)
+    return clone
+
+
+def _bound(resource: Any, thread_id: Any, merge: MergeMode | None) -> Any:
+    """The resource with a `create` that knows the thread: what the SDK's `.stream()` calls, which takes no `thread_id`."""
+    clone = object.__new__(type(resource))
+    clone.__dict__.update(resource.__dict__, create=partial(resource.create, thread_id=thread_id, merge=merge))
     return clone
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from memexllm.core.errors import HistoryWriteError
 from memexllm.core.flow import Flow, arun, in_step, run
-from memexllm.core.models import Status
+from memexllm.core.wire import Status
 from memexllm.integrations.openai.call import Call
 from memexllm.integrations.openai.chunks import Chunks
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from memexllm.core.errors import ValidationError
-from memexllm.core.models import MessageRow, plain
+from memexllm.core.wire import MessageRow, plain
 
 ReplayReasoning = Literal["auto", "always", "never"]
 Wire = dict[str, Any]

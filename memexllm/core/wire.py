@@ -1,0 +1,130 @@
+"""The wire form: a message as the API knows it, a dict whose key order and unknown fields are kept.
+
+`MessageRow` is a message as plain JSON, its wire form with what we know beside it: the form in which storages keep it
+and in which a call is put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+from memexllm.core.errors import ValidationError
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+ROLES: frozenset[str] = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+BLOCK_ROLES: frozenset[str] = frozenset({"system", "developer"})
+"""Roles whose leading run in a thread is its block."""
+
+Status = Literal["complete", "incomplete", "pending"]
+
+
+class WireDict(dict[str, Any]):
+    """A dict of the wire form whose keys are attributes as well: `part.text`, `call.function.name`.
+
+    It is an ordinary dict for `==`, `json.dumps` and `isinstance`; nested dicts become `WireDict`s when looked at.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return view(self, name)
+        raise AttributeError(f"this {self.get('type', 'part')!r} has no field {name!r}; it has {sorted(self)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self:
+            raise AttributeError(name)
+        del self[name]
+
+
+def view(container: MutableMapping[str, Any], key: str) -> Any:
+    """`container[key]` with dicts (also those in a list) turned into `WireDict`s in place, or None."""
+    value = container.get(key)
+    if type(value) is dict:
+        value = container[key] = WireDict(value)
+    elif type(value) is list:
+        for index, item in enumerate(value):
+            if type(item) is dict:
+                value[index] = WireDict(item)
+    return value
+
+
+class MessageRow(TypedDict):
+    """A message as plain JSON. Keys that would hold a default are absent.
+
+    `seq` is the position in the thread, given by the storage; `created_at` counts microseconds since 1970;
+    `origin` is the `[server, model]` an answer came from; `tokens` is `[count, encoding]`.
+    """
+
+    id: str
+    created_at: int
+    wire: dict[str, Any]
+    seq: NotRequired[int]
+    status: NotRequired[Status]
+    superseded: NotRequired[bool]
+    pinned: NotRequired[bool]
+    turn_id: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
+    origin: NotRequired[list[str | None]]
+    call: NotRequired[dict[str, Any]]
+    tokens: NotRequired[list[Any]]
+
+
+def text_of(wire: Mapping[str, Any]) -> str:
+    """The text of a wire message: its string content, or its text parts joined."""
+    content = wire.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def plain(value: Any) -> Any:
+    """A deep copy made of plain dicts and lists: SDK models are dumped, other iterables become lists."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "model_dump"):
+        return plain(value.model_dump(exclude_unset=True, mode="json"))
+    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
+        return [plain(item) for item in value]
+    return value
+
+
+def copy_row(row: MessageRow) -> MessageRow:
+    """A copy that shares nothing mutable with `row`."""
+    return plain(row)  # type: ignore[no-any-return]  # plain() keeps the shape of what it copies
+
+
+def checked_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
+    copied = {str(key): value if type(value) is str else plain(value) for key, value in wire.items()}
+    checked_role(copied.get("role"))
+    if type(copied.get("content")) is not str:
+        checked_content(copied.get("content"))
+    return copied
+
+
+def checked_role(role: Any) -> str:
+    if role not in ROLES:
+        # Anything longer is content in the place of a role, and is not shown.
+        shown = repr(role) if isinstance(role, str) and len(role) <= 16 and role.isidentifier() else type(role).__name__
+        raise ValidationError(f"Invalid role: {shown}; a message is by one of {', '.join(sorted(ROLES))}")
+    return str(role)
+
+
+def checked_content(content: Any) -> Any:
+    if content is None or isinstance(content, str):
+        return content
+    if isinstance(content, list | tuple) and all(isinstance(part, Mapping | str) for part in content):
+        return plain(content)
+    raise ValidationError(
+        f"Content must be a string or None, or a list of parts; this is {type(content).__name__}: {_shape(content)}"
+    )
+
+
+def _shape(value: Any) -> str:
+    return f"with {len(value)} items" if hasattr(value, "__len__") else "one value"
