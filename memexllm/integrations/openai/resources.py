@@ -252,7 +252,7 @@ def _late(resource: Any, post: Callable[..., Any]) -> Any:
 
 
 def _bound(resource: Any, thread_id: Any, merge: MergeMode | None) -> Any:
-    """The resource with a `create` that knows the thread: what the SDK's `.stream()` calls, which takes no `thread_id`."""
+    """The resource with a `create` that knows the thread: for the SDK's `.stream()`, which takes no `thread_id`."""
     clone = object.__new__(type(resource))
     clone.__dict__.update(resource.__dict__, create=partial(resource.create, thread_id=thread_id, merge=merge))
     return clone

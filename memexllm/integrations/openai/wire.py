@@ -20,7 +20,7 @@ Wire = dict[str, Any]
 
 REASONING_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details"})
 _NEVER_SENT = frozenset({"annotations", "parsed", "logprobs"})
-_EMPTY_UNLESS_SET = frozenset({"refusal", "tool_calls", "function_call", "audio"})
+_EMPTY_UNLESS_SET = frozenset({"refusal", "tool_calls", "function_call", "audio", "annotations"})
 _LEFT_OUT = ("NotGiven", "Omit")
 """The SDK's marks for "not given": it sends no such field."""
 _USUAL = frozenset({"role", "content", "name"})
