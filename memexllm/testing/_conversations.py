@@ -19,10 +19,10 @@ Wire = dict[str, Any]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _ANY_SERVER = CallInfo(server="https://api.example.com/v1/", model="any")
-_PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+_PNG = "data:image/png;base64,iVBORw0KGgo="
 _TEXTS = (
     "Where is my order?",
-    "ça va, Zoë? naïve café",  # noqa: RUF001 - as people write
+    "ça va, Zoë? naïve café",
     "東京の天気は？",  # noqa: RUF001
     "מה שלומך",
     "👩‍👩‍👧 ok 🏳️‍🌈",
@@ -32,19 +32,15 @@ _TEXTS = (
     "  spaces around  ",
     "x" * 700,
 )
-_ODD_VALUES = (None, True, 0.1, -0.0, 1e300, 2**70, "", [], {}, [[1], {"a": None}], {"b": 1, "a": 2})
+_ODD_VALUES: tuple[Any, ...] = (None, True, 0.1, -0.0, 1e300, 2**70, "", [], {}, [[1], {"a": None}], {"b": 1, "a": 2})
 
 
 @dataclass(frozen=True)
 class ScriptedCall:
-    """One call of the model: what the caller adds to the conversation, and the answer.
-
-    `same_turn` tells that the call goes on with the user message of an earlier one (it brings results).
-    """
+    """One call of the model: what the caller adds to the conversation, and the answer."""
 
     said: list[Wire]
     answer: Wire
-    same_turn: bool = False
 
 
 class Writer:
@@ -56,7 +52,7 @@ class Writer:
         self._n_texts = 0
 
     def conversation(self, n_turns: int) -> list[ScriptedCall]:
-        """`n_turns` user requests, each with the calls it takes; the first call may bring a block and older messages."""
+        """`n_turns` user requests with the calls they take; the first may bring a block and older messages."""
         calls: list[ScriptedCall] = []
         for turn in range(n_turns):
             said = [self._user() for _ in range(self._one_of((1, 1, 1, 1, 2)))]
@@ -66,17 +62,14 @@ class Writer:
                 said.insert(self._one_of((0, len(said))), self._instruction())
             elif self._chance(0.1):
                 said.insert(0, self._shuffled({"role": "assistant", "content": self._text()}))
-            same_turn = False
             while True:
                 answer = self._answer()
-                calls.append(ScriptedCall(said, answer, same_turn))
+                calls.append(ScriptedCall(said, answer))
                 said = self._results(answer)
                 if not said:
                     break
-                same_turn = True
                 if self._chance(0.15):
                     said.append(self._user())
-                    same_turn = False
         return calls
 
     def _block(self) -> list[Wire]:
@@ -181,7 +174,9 @@ class Writer:
     def _results(self, answer: Wire) -> list[Wire]:
         """What a caller sends back for an answer that calls tools; nothing for any other."""
         if answer.get("function_call"):
-            return [self._shuffled({"role": "function", "name": "look_up", "content": self._one_of((None, self._text()))})]
+            return [
+                self._shuffled({"role": "function", "name": "look_up", "content": self._one_of((None, self._text()))})
+            ]
         results = [
             self._with_extras({"role": "tool", "tool_call_id": call["id"], "content": self._text_or_parts()})
             for call in answer.get("tool_calls") or ()
@@ -216,7 +211,7 @@ class Writer:
 
 
 def messages_of(calls: Sequence[ScriptedCall], random: Random) -> list[Message]:
-    """The stored thread of `calls`, without its block: ids, seqs, times, scores in `metadata["importance"]`, some pinned."""
+    """The stored thread of `calls`, without its block; some are pinned, all have a `metadata["importance"]`."""
     wires = [(wire, wire is call.answer) for call in calls for wire in (*call.said, call.answer)]
     while wires and wires[0][0]["role"] in ("system", "developer"):
         del wires[0]

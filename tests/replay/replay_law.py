@@ -134,15 +134,20 @@ class WrappedCaller:
         self._server = server
         self._random = random
         self._path = path
-        self._algorithm = algorithm
+        self.algorithm = algorithm
         self._messages: list[Any] = []
         self._n_block = 0
+        self.heard: Wire = {}
+        """The newest answer that was not streamed, as the SDK dumps it."""
+        options: Any = {"base_url": server.base_url, "api_key": "wrapped", "max_retries": 0}
+        self._original = OpenAI(**options)
+        self._async_original = AsyncOpenAI(**options)
         self.storage: BaseStorage = self._storage()
-        self._sync, self._async = self._clients()
+        self._wrap_clients()
 
     async def call(self, scripted: ScriptedCall) -> Given:
-        if self._random.random() < 0.3:
-            await self._start_anew()
+        if self._chance(0.3):
+            self._start_anew()
         part = self._part(scripted)
         given = Given(part, self._passed(part, scripted.said), self._chance(0.4), self._chance(0.5))
         self._server.answer(scripted.answer)
@@ -154,8 +159,8 @@ class WrappedCaller:
         return given
 
     async def close(self) -> None:
-        self._sync.close()
-        await self._async.close()
+        self._original.close()
+        await self._async_original.close()
         self.storage.close()
 
     def _part(self, scripted: ScriptedCall) -> Part:
@@ -207,21 +212,23 @@ class WrappedCaller:
     def _held(self, completion: Any) -> Any:
         """What a caller appends to his list: the SDK's object, or what he dumped of it."""
         message = completion.choices[0].message
+        self.heard = message.model_dump(exclude_unset=True)
         return message if self._chance(0.5) else message.model_dump(exclude_unset=self._chance(0.5))
 
-    async def _start_anew(self) -> None:
-        kept = self.storage
-        await self.close()
-        self.storage = kept if self._path is None else self._storage()
-        self._sync, self._async = self._clients()
+    def _start_anew(self) -> None:
+        """Another client, and a storage that is opened again, find the thread as it was left."""
+        self.storage.close()
+        if self._path is not None:
+            self.storage = self._storage()
+        self._wrap_clients()
 
     def _storage(self) -> BaseStorage:
         return MemoryStorage() if self._path is None else SQLiteStorage(self._path)
 
-    def _clients(self) -> tuple[Any, Any]:
-        options: Any = {"base_url": self._server.base_url, "api_key": "wrapped", "max_retries": 0}
-        wrapper = with_history(storage=self.storage, algorithm=self._algorithm)
-        return wrapper(OpenAI(**options)), wrapper(AsyncOpenAI(**options))
+    def _wrap_clients(self) -> None:
+        wrapper = with_history(storage=self.storage, algorithm=self.algorithm)
+        self._sync: Any = wrapper(self._original.copy())
+        self._async: Any = wrapper(self._async_original.copy())
 
     def _chance(self, probability: float) -> bool:
         return self._random.random() < probability
