@@ -93,6 +93,8 @@ def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
 
 def with_opener(loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow]) -> Flow[list[MessageRow]]:
     """`rows` with the user message that opened the current turn in front, when it lies further back than they do."""
+    if not loaded.whole:
+        rows = _from_a_whole_exchange(rows)
     if loaded.whole or loaded.reader is None or any(_is_user(row) for row in (*rows, *incoming)):
         return list(rows)
     before = rows[0].get("seq") if rows else None
@@ -152,6 +154,14 @@ def _leading(reader: Reader) -> Flow[list[MessageRow]]:
         found.extend(page)
         if len(page) < _HEAD_PAGE or split_block(page) < len(page):
             return found
+
+
+def _from_a_whole_exchange(rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
+    """A bounded read may begin among the results of a call it left out; those are no history on their own."""
+    start = 0
+    while start < len(rows) and rows[start]["wire"].get("role") in ("tool", "function"):
+        start += 1
+    return rows[start:]
 
 
 def _is_user(row: MessageRow) -> bool:
