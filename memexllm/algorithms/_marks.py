@@ -69,7 +69,7 @@ def fold(rows: Sequence[MessageRow], marks: Marks, cost: Cost) -> int:
     cut = 0
     sent = 0
     history = 0
-    pinned = sum(cost(row) for row in rows if row.get("pinned"))
+    pinned = sum(cost(row) for exchange in exchanges(rows) if exchange.pinned for row in exchange.rows)
     opener = 0
     for index, row in enumerate(rows):
         if row["wire"].get("role") == "user":

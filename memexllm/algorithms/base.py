@@ -80,13 +80,13 @@ class BaseAlgorithm(ABC):
         """A hook of the 0.1 contract; does nothing unless overridden."""
 
     def plan(self, view: ContextView) -> Flow[Plan]:
-        """The window of `view`; by default what `get_message_window` chooses of the exchanges and the incoming."""
+        """The window of `view`; by default what `get_message_window` chooses, in whole exchanges."""
         yield from ()
         stored = [message for exchange in view.exchanges for message in exchange.messages]
         incoming = [Message.from_row(row) for row in view.incoming]
         chosen = algorithm_call(self, [*stored, *incoming])
-        passed = {message.id for message in incoming}
-        kept = [message for message in chosen if message.id not in passed]
+        left_out = {message.id for message in incoming} | _torn(view, {message.id for message in chosen})
+        kept = [message for message in chosen if message.id not in left_out]
         kept_ids = {message.id for message in kept}
         excluded = {message.id: type(self).__name__ for message in stored if message.id not in kept_ids}
         return Plan(exchanges([message.row() for message in kept]), excluded=excluded)
@@ -94,6 +94,16 @@ class BaseAlgorithm(ABC):
     def reads(self, state: Mapping[str, Any]) -> Reads:
         """What `plan` needs to be shown; everything unless overridden."""
         return Reads()
+
+
+def _torn(view: ContextView, chosen_ids: set[str]) -> set[str]:
+    """Ids of exchanges that were not chosen whole: a result on its own would be taken for one of another call."""
+    return {
+        row["id"]
+        for exchange in view.exchanges
+        if not chosen_ids.issuperset(row["id"] for row in exchange.rows)
+        for row in exchange.rows
+    }
 
 
 def algorithm_call(algorithm: BaseAlgorithm, messages: list[Message]) -> list[Message]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memexllm.algorithms._marks import Marks, advance, fold, from_cut, newest_that_fit
 from memexllm.algorithms.base import CUT, BaseAlgorithm, ContextView, Plan, Reads
 from memexllm.core.errors import ValidationError
-from memexllm.core.exchanges import exchanges
-from memexllm.core.flow import Flow, run
+from memexllm.core.exchanges import Exchange, exchanges
+from memexllm.core.flow import Flow
 from memexllm.core.models import Message
 from memexllm.core.wire import MessageRow
 
@@ -28,10 +28,15 @@ class FIFOAlgorithm(BaseAlgorithm):
         self._marks = None if keep is None else Marks(max_messages, _low_mark(max_messages, keep))
 
     def get_message_window(self, messages: list[Message]) -> list[Message]:
-        by_id = {message.id: message for message in messages}
-        window = run(self.plan(ContextView(exchanges([message.row() for message in messages]))))
-        kept = {row["id"] for exchange in window.exchanges for row in exchange.rows}
-        return [message for message_id, message in by_id.items() if message_id in kept]
+        """The newest exchange is always among them; what else a call cannot do without is added by `plan` alone."""
+        groups = exchanges([_placed(message, place) for place, message in enumerate(messages)])
+        cut = self._resting_cut(groups)
+        kept: set[str] = set()
+        for group in reversed(groups):
+            if kept and (len(kept) + len(group) > (self.max_messages or 0) or (group.seq or 0) < cut):
+                break
+            kept.update(row["id"] for row in group.rows)
+        return [message for message in messages if message.id in kept]
 
     def plan(self, view: ContextView) -> Flow[Plan]:
         yield from ()
@@ -59,12 +64,26 @@ class FIFOAlgorithm(BaseAlgorithm):
             return Reads(newest=self.max_messages)
         return Reads(after_seq=state[CUT] - 1) if CUT in state else Reads()
 
+    def _resting_cut(self, groups: Sequence[Exchange]) -> int:
+        """Where the cut of a thread of these exchanges is when its newest one is sent."""
+        if self._marks is None or not groups:
+            return 0
+        view = ContextView(groups[:-1], incoming=groups[-1].rows)
+        return advance(view, self._marks, _one, _cut_of(view, self._marks))
+
 
 def _cut_of(view: ContextView, marks: Marks) -> int:
     cut = view.state.get(CUT)
     if isinstance(cut, int):
         return cut
     return fold([row for exchange in view.exchanges for row in exchange.rows], marks, _one)
+
+
+def _placed(message: Message, place: int) -> MessageRow:
+    """Its row with a seq: messages that were never stored have none."""
+    row = message.row()
+    row["seq"] = place
+    return row
 
 
 def _one(row: MessageRow) -> int:

@@ -27,7 +27,7 @@ PLACEHOLDER = "(no result was recorded for this call)"
 class Exchange:
     """A message alone, or an assistant's calls with the results they got, in the order they were stored.
 
-    `unanswered` are the ids of calls without a result; an exchange that has some is *open*.
+    `unanswered` are the ids of tool calls without a result.
     """
 
     rows: tuple[MessageRow, ...]
@@ -38,7 +38,8 @@ class Exchange:
 
     @property
     def open(self) -> bool:
-        return bool(self.unanswered)
+        """Whether a call in it, or an old `function_call`, waits for its result."""
+        return bool(self.unanswered) or (len(self.rows) == 1 and bool(self.rows[0]["wire"].get("function_call")))
 
     @property
     def role(self) -> str:
@@ -168,7 +169,7 @@ def _valid_rows(exchange: Exchange, orphans: Orphans) -> list[MessageRow]:
         return []
     if role != "assistant":
         return list(exchange.rows)
-    if exchange.open:
+    if exchange.unanswered:
         _refuse_if_asked(orphans, f"the calls {list(exchange.unanswered)} have no result")
         if orphans == "placeholder":
             answers = [_placeholder(first, call_id) for call_id in exchange.unanswered]

@@ -93,11 +93,16 @@ def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
     return [row for row in rows if row.get("seq") not in seqs][:count]
 
 
-def _with_opener(loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow]) -> Flow[list[MessageRow]]:
+def _with_opener(
+    loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow], end: int | None
+) -> Flow[list[MessageRow]]:
     """`rows` with the user message that opened the current turn in front, when it lies further back than they do."""
-    if loaded.whole or loaded.reader is None or any(_is_user(row) for row in (*rows, *incoming)):
+    if loaded.whole or loaded.reader is None:
         return list(rows)
-    before = rows[0].get("seq") if rows else None
+    rows = _from_a_whole_exchange(rows)
+    if any(_is_user(row) for row in (*rows, *incoming)):
+        return list(rows)
+    before = rows[0].get("seq") if rows else end
     while True:
         page: list[MessageRow] = yield loaded.reader.rows(before=before, limit=_OPENER_PAGE)
         for row in reversed(page):
@@ -118,13 +123,22 @@ class Window:
     tokens: int | None = None
 
 
-def choose(
-    algorithm: BaseAlgorithm | None, view: ContextView, loaded: Loaded, history: list[MessageRow]
+def choose_of_thread(
+    algorithm: BaseAlgorithm | None,
+    view: ContextView,
+    loaded: Loaded,
+    history: list[MessageRow],
+    end: int | None = None,
 ) -> Flow[Window]:
-    """The window of `history`; `view` carries everything else an algorithm looks at."""
+    """The window of a thread's `history`, which ends before the seq `end` when the call supersedes what follows."""
     if algorithm is None:
         return Window(history)
-    rows = yield from _with_opener(loaded, history, view.incoming)
+    rows = yield from _with_opener(loaded, history, view.incoming, end)
+    return (yield from choose(algorithm, view, rows))
+
+
+def choose(algorithm: BaseAlgorithm, view: ContextView, rows: Sequence[MessageRow]) -> Flow[Window]:
+    """The window of `rows`; `view` carries everything else an algorithm looks at."""
     view = replace(view, exchanges=exchanges(rows))
     plan = yield from algorithm.plan(view)
     chosen = with_required(view, plan.exchanges)
@@ -158,6 +172,14 @@ def _leading(reader: Reader) -> Flow[list[MessageRow]]:
         found.extend(page)
         if len(page) < _HEAD_PAGE or split_block(page) < len(page):
             return found
+
+
+def _from_a_whole_exchange(rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
+    """A bounded read may begin among the results of a call it left out; those are no history on their own."""
+    start = 0
+    while start < len(rows) and rows[start]["wire"].get("role") in ("tool", "function"):
+        start += 1
+    return rows[start:]
 
 
 def _is_user(row: MessageRow) -> bool:

@@ -11,7 +11,7 @@ from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
-from memexllm.history.context import Loaded, Window, choose, load
+from memexllm.history.context import Loaded, Window, choose_of_thread, load
 from memexllm.storage.port import Reader, StoragePort, changes_given
 
 
@@ -102,7 +102,7 @@ def found(port: StoragePort, thread_id: str) -> Flow[Reader]:
 def _window(port: StoragePort, algorithm: BaseAlgorithm | None, loaded: Loaded, thread_id: str) -> Flow[Window]:
     """The window as it stands. A cut that had to be found again is kept, so that it is found once."""
     view = ContextView((), block=loaded.block.rows(), state=loaded.state)
-    window = yield from choose(algorithm, view, loaded, loaded.rows)
+    window = yield from choose_of_thread(algorithm, view, loaded, loaded.rows)
     if window.state:
         yield port.patch_thread(thread_id, state=dict(window.state))
     return window

@@ -23,7 +23,7 @@ from memexllm.core.exchanges import needs_repair, repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message
 from memexllm.core.wire import MessageRow, Status
-from memexllm.history.context import BLOCK, Loaded, Window, choose, load
+from memexllm.history.context import BLOCK, Loaded, Window, choose_of_thread, load
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.client_history import ClientHistory, Scope, Turn, logger
 from memexllm.integrations.openai.info import HistoryInfo
@@ -102,7 +102,7 @@ class Call:
             tools=body.get("tools") or (),
             max_output_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         )
-        return (yield from choose(algorithm, view, loaded, merged.history))
+        return (yield from choose_of_thread(algorithm, view, loaded, merged.history, merged.supersede_from))
 
     def turn(self, answer: Answer, status: Status = "complete", answer_id: str | None = None) -> Turn:
         """The write of this call: its new messages and the answer, at once."""
