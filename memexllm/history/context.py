@@ -91,11 +91,16 @@ def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
     return [row for row in rows if row.get("seq") not in seqs][:count]
 
 
-def with_opener(loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow]) -> Flow[list[MessageRow]]:
-    """`rows` with the user message that opened the current turn in front, when it lies further back than they do."""
+def with_opener(
+    loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow], *, end: int | None = None
+) -> Flow[list[MessageRow]]:
+    """`rows` with the user message that opened the current turn in front, when it lies further back than they do.
+
+    `end` is the seq before which the history ends when the call supersedes what follows.
+    """
     if loaded.whole or loaded.reader is None or any(_is_user(row) for row in (*rows, *incoming)):
         return list(rows)
-    before = rows[0].get("seq") if rows else None
+    before = rows[0].get("seq") if rows else end
     while True:
         page = yield from loaded.reader.rows(before=before, limit=_OPENER_PAGE)
         for row in reversed(page):

@@ -57,7 +57,7 @@ class Call:
         merged = yield from merge(loaded, incoming, self._mode, self._new_row)
         if loaded.head is None and self._unread and not merged.block_to_store:
             merged.state.pop(BLOCK, None)
-        rows = yield from with_opener(loaded, merged.history, merged.new)
+        rows = yield from with_opener(loaded, merged.history, merged.new, end=merged.supersede_from)
         view = ContextView(
             (),
             incoming=merged.new,

@@ -19,7 +19,7 @@ Wire = dict[str, Any]
 
 REASONING_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details"})
 _NEVER_SENT = frozenset({"annotations", "parsed", "logprobs"})
-_EMPTY_UNLESS_SET = frozenset({"refusal", "tool_calls", "function_call", "audio"})
+_EMPTY_UNLESS_SET = frozenset({"refusal", "tool_calls", "function_call", "audio", "annotations"})
 _USUAL = frozenset({"role", "content", "name"})
 _VERSION = re.compile(r"[-@:_]?(\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|v?\d+(\.\d+)*|latest|preview)$")
 
