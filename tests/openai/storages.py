@@ -1,8 +1,9 @@
-"""Small storages the laws need: one that counts, one that fails on command, one of four methods, an asynchronous one."""
+"""Storages the laws need: one that counts, one that fails on command, one of four methods, an asynchronous one."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
@@ -35,6 +36,21 @@ class CountingStorage(MemoryStorage):
         found = super().read_messages(thread_id, **which)
         self.n_rows_read += len(found)
         return found
+
+
+class CollectingStorage(MemoryStorage):
+    """The garbage collector runs in the middle of its writes, as it may anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = self.deepest_write = 0
+
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **changes: Any) -> int:
+        self.depth += 1
+        self.deepest_write = max(self.deepest_write, self.depth)
+        gc.collect()
+        self.depth -= 1
+        return super().append_messages(thread_id, messages, **changes)
 
 
 class FailingStorage(MemoryStorage):

@@ -111,10 +111,7 @@ class Talk:
 
     async def _say_async(self, client: Any, kwargs: dict[str, Any]) -> str:
         response = await client.chat.completions.create(stream=self.streamed, **kwargs)
-        if self.streamed:
-            answer = "".join([_delta(chunk) async for chunk in response])
-        else:
-            answer = _text(response)
+        answer = "".join([_delta(chunk) async for chunk in response]) if self.streamed else _text(response)
         self._note(response, kwargs)
         return answer
 

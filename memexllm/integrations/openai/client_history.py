@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Literal
 
 from memexllm.core.errors import MemexLLMError, ValidationError
@@ -76,7 +77,9 @@ class ClientHistory:
     manager: HistoryManager | AsyncHistoryManager
     options: Options
     _pending: deque[Turn] = field(default_factory=deque[Turn])
-    _open_streams: dict[str, weakref.WeakSet[Any]] = field(default_factory=dict[str, "weakref.WeakSet[Any]"])
+    _open_streams: weakref.WeakSet[Any] = field(default_factory=lambda: weakref.WeakSet[Any]())
+    # A SimpleQueue may be put to from a finaliser, whatever this thread is doing.
+    _abandoned: SimpleQueue[Any] = field(default_factory=lambda: SimpleQueue[Any]())
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _warned: bool = False
 
@@ -120,23 +123,37 @@ class ClientHistory:
             )
         return thread_id
 
-    def watch(self, thread_id: str, stream: Any) -> None:
+    def watch(self, stream: Any) -> None:
         """Remember a stream that is being read, so that the next call on its thread can store what it has said."""
         with self._lock:
-            self._open_streams.setdefault(thread_id, weakref.WeakSet()).add(stream)
+            self._open_streams.add(stream)
+
+    def forget(self, stream: Any) -> None:
+        with self._lock:
+            self._open_streams.discard(stream)
+
+    def abandon(self, stream: Any) -> None:
+        """Hold a stream nobody reads any more until the next call or `flush()` stores what it has said."""
+        self._abandoned.put(stream)
 
     def settle(self, thread_id: str) -> Flow[None]:
         """Before a call reads its thread: what earlier calls on it have said, and could not store, is stored."""
-        if thread_id in self._open_streams:
+        if self._open_streams:
             with self._lock:
-                streams = list(self._open_streams.pop(thread_id, ()))
+                streams = [stream for stream in self._open_streams if stream.thread_id == thread_id]
             for stream in streams:
                 yield from stream.interrupt()
+        yield from self._store_abandoned()
         if self._pending:
             yield from self.flush(thread_id)
 
+    def _store_abandoned(self) -> Flow[None]:
+        while not self._abandoned.empty():
+            yield from self._abandoned.get().interrupt()
+
     def flush(self, thread_id: str | None = None) -> Flow[None]:
         """Store pending turns, oldest first; the first that fails stays with those after it, and raises."""
+        yield from self._store_abandoned()
         with self._lock:
             turns = [turn for turn in self._pending if thread_id is None or turn.thread_id == thread_id]
         for turn in turns:
@@ -178,7 +195,7 @@ class ClientHistory:
 
     @property
     def has_pending(self) -> bool:
-        return bool(self._pending)
+        return bool(self._pending) or not self._abandoned.empty()
 
 
 def pop_header(params: dict[str, Any]) -> str | None:

@@ -88,13 +88,12 @@ class Received:
 
     def __init__(self, call: Call, body: Mapping[str, Any]) -> None:
         self.call = call
-        options = body.get("stream_options")
-        self._include_usage = isinstance(options, Mapping) and bool(options.get("include_usage"))
+        self._body = body
         self.completion: Any = None
 
     def take(self, result: Any) -> Any:
         if isinstance(result, Stream | AsyncStream):
-            listen(result, self.call, self._include_usage, asynchronous=isinstance(result, AsyncStream))
+            listen(result, self.call, self._body, asynchronous=isinstance(result, AsyncStream))
         elif hasattr(result, "http_response"):  # a raw response: parsing it calls our post_parser, or gives the answer
             parsed = result.parse()
             if self.completion is None and not isinstance(parsed, Stream | AsyncStream):
