@@ -115,6 +115,7 @@ class AsyncMemoryStorage(AsyncBaseStorage):
         self.writing = asyncio.Event()
         self.may_write = asyncio.Event()
         self.may_write.set()
+        self.failing_writes = 0
 
     async def save_thread(self, thread: Thread) -> None:
         self.inner.save_thread(thread)
@@ -131,6 +132,9 @@ class AsyncMemoryStorage(AsyncBaseStorage):
     async def append_messages(self, thread_id: str, messages: Sequence[Message], **changes: Any) -> int:
         self.writing.set()
         await self.may_write.wait()
+        if self.failing_writes:
+            self.failing_writes -= 1
+            raise OSError("no space left on device")
         return self.inner.append_messages(thread_id, messages, **changes)
 
     async def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:

@@ -14,7 +14,6 @@ from memexllm.algorithms.base import ContextView
 from memexllm.core.errors import (
     HistoryReadError,
     HistoryWriteError,
-    MemexLLMError,
     StorageError,
     ThreadNotFoundError,
     WindowError,
@@ -55,8 +54,6 @@ class Call:
         loaded = yield from self._load(len(incoming))
         self._state = loaded.state
         merged = yield from merge(loaded, incoming, self._mode, self._new_row)
-        if loaded.head is None and self._unread and not merged.block_to_store:
-            merged.state.pop(BLOCK, None)
         rows = yield from with_opener(loaded, merged.history, merged.new, end=merged.supersede_from)
         view = ContextView(
             (),
@@ -94,40 +91,16 @@ class Call:
         self.info.message_ids = [row["id"] for row in rows]
         return Turn(self.thread_id, [Message.from_row(row) for row in rows], changes, self.info)
 
+    def later_turn(self, answer: Answer, status: Status, answer_id: str) -> Turn:
+        """The write that puts a stream's later state in the place of the answer that was stored."""
+        row = self._answer_row(answer, status, answer_id)
+        return Turn(self.thread_id, [Message.from_row(row)], {}, self.info, replaces=answer_id)
+
     def save(self, answer: Answer) -> Flow[None]:
         """Store the turn of a whole answer."""
-        return self.write(self.turn(answer))
-
-    def write(self, turn: Turn) -> Flow[None]:
-        """Store a turn; when that fails twice the turn is kept, logged, and said so on `info`."""
-        try:
-            try:
-                yield from self.history.append(turn)
-            except StorageError:
-                yield from self.history.append(turn)
-        except MemexLLMError as error:
-            self.history.keep(turn)
-            self._note_failure(error)
-
-    def replace_answer(self, answer: Answer, status: Status, answer_id: str) -> Flow[None]:
-        """Put a stream's later state in the place of the partial answer that was stored."""
-        row = self._answer_row(answer, status, answer_id)
-        try:
-            yield from self.history.manager.port.replace_message(self.thread_id, answer_id, Message.from_row(row))
-        except MemexLLMError as error:
-            self._note_failure(error)
-
-    def _note_failure(self, error: MemexLLMError) -> None:
-        self.info.error = error
-        self.info.saved = False
-        logger.error(
-            "what was said in thread %r could not be stored (%s); it is kept for the next call",
-            self.thread_id,
-            type(error).__name__,
-        )
+        return self.history.write(self.turn(answer))
 
     def _load(self, n_incoming: int) -> Flow[Loaded]:
-        self._unread = False
         try:
             yield from self.history.settle(self.thread_id)
             reader = yield from self.history.manager.port.read(self.thread_id)
@@ -140,8 +113,7 @@ class Call:
                     f"thread {self.thread_id!r} could not be read, so no request was made: {error}"
                 ) from error
             logger.warning("thread %r could not be read; the call goes on without its history", self.thread_id)
-            self._unread = True
-            return Loaded()
+            return Loaded(unread=True)
 
     def _new_row(self, wire: Wire) -> MessageRow:
         manager = self.history.manager

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from memexllm.core.errors import MemexLLMError, ValidationError
+from memexllm.core.errors import MemexLLMError, StorageError, ValidationError
 from memexllm.core.exchanges import Orphans
 from memexllm.core.flow import Flow, run
 from memexllm.core.models import Message
@@ -55,12 +55,13 @@ class Options:
 
 @dataclass
 class Turn:
-    """One call's write: what `append_messages` is given."""
+    """One call's write: what `append_messages` is given, or a message that takes the place of `replaces`."""
 
     thread_id: str
     messages: list[Message]
     changes: dict[str, Any]
     info: HistoryInfo
+    replaces: str | None = None
     attempted: bool = False
 
 
@@ -151,22 +152,49 @@ class ClientHistory:
         while not self._abandoned.empty():
             yield from self._abandoned.get().interrupt()
 
-    def flush(self, thread_id: str | None = None) -> Flow[None]:
-        """Store pending turns, oldest first; the first that fails stays with those after it, and raises."""
-        yield from self._store_abandoned()
-        with self._lock:
-            turns = [turn for turn in self._pending if thread_id is None or turn.thread_id == thread_id]
-        for turn in turns:
-            yield from self.append(turn)
-            with self._lock:
-                if turn in self._pending:
-                    self._pending.remove(turn)
+    def write(self, turn: Turn) -> Flow[None]:
+        """Store a turn after those of its thread that wait; one that fails twice is kept, logged, and said so."""
+        try:
+            try:
+                yield from self._store(turn)
+            except StorageError:
+                yield from self._store(turn)
+        except StorageError as error:
+            _note_failure(turn, error, "is kept for the next call")
+            self._keep(turn)
+        except MemexLLMError as error:
+            _note_failure(turn, error, "is lost")
 
-    def keep(self, turn: Turn) -> None:
+    def flush(self, thread_id: str | None = None) -> Flow[None]:
+        """Store pending turns, oldest first; one that fails stays with those after it, and raises."""
+        yield from self._store_abandoned()
+        # A turn is taken while it is being stored: two calls that flush at once do not store it twice.
+        while (turn := self._take_pending(thread_id)) is not None:
+            settled = False
+            try:
+                yield from self._append(turn)
+                settled = True
+            except StorageError:
+                raise
+            except MemexLLMError as error:
+                _note_failure(turn, error, "is lost")
+                settled = True
+            finally:
+                if not settled:
+                    with self._lock:
+                        self._pending.appendleft(turn)
+
+    def _take_pending(self, thread_id: str | None) -> Turn | None:
+        with self._lock:
+            for index, turn in enumerate(self._pending):
+                if thread_id is None or turn.thread_id == thread_id:
+                    del self._pending[index]
+                    return turn
+        return None
+
+    def _keep(self, turn: Turn) -> None:
         """Keep a turn that could not be stored for the next call, `flush()`, or the end of the process."""
         with self._lock:
-            if turn in self._pending:
-                return
             self._pending.append(turn)
             dropped = self._pending.popleft() if len(self._pending) > MAX_PENDING_TURNS else None
         if dropped is not None:
@@ -176,13 +204,21 @@ class ClientHistory:
                 MAX_PENDING_TURNS,
             )
 
-    def append(self, turn: Turn) -> Flow[None]:
+    def _store(self, turn: Turn) -> Flow[None]:
+        if self._pending:
+            yield from self.flush(turn.thread_id)
+        yield from self._append(turn)
+
+    def _append(self, turn: Turn) -> Flow[None]:
         """Store a turn once, also when an earlier attempt may have reached the storage."""
         port = self.manager.port
-        already_there = turn.attempted and (yield from self._is_stored(turn))
-        turn.attempted = True
-        if not already_there:
-            yield from port.append_messages(turn.thread_id, turn.messages, **turn.changes)
+        if turn.replaces is not None:
+            yield from port.replace_message(turn.thread_id, turn.replaces, turn.messages[0])
+        else:
+            already_there = turn.attempted and (yield from self._is_stored(turn))
+            turn.attempted = True
+            if not already_there:
+                yield from port.append_messages(turn.thread_id, turn.messages, **turn.changes)
         turn.info.saved = True
         turn.info.error = None
 
@@ -196,6 +232,14 @@ class ClientHistory:
     @property
     def has_pending(self) -> bool:
         return bool(self._pending) or not self._abandoned.empty()
+
+
+def _note_failure(turn: Turn, error: MemexLLMError, fate: str) -> None:
+    turn.info.error = error
+    turn.info.saved = False
+    logger.error(
+        "what was said in thread %r could not be stored (%s); it %s", turn.thread_id, type(error).__name__, fate
+    )
 
 
 def pop_header(params: dict[str, Any]) -> str | None:

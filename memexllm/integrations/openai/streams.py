@@ -116,9 +116,9 @@ class StreamRecorder:
         if self._answer_id is None:
             turn = self.call.turn(answer, status)
             self._answer_id = self.call.info.message_ids[-1]
-            yield from self.call.write(turn)
+            yield from self.call.history.write(turn)
         else:
-            yield from self.call.replace_answer(answer, status, self._answer_id)
+            yield from self.call.history.write(self.call.later_turn(answer, status, self._answer_id))
         if status == "complete":
             self.call.history.forget(self)
 
