@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,8 @@ from memexllm.testing.server import OpenAIServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from openai import AsyncOpenAI, OpenAI
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +35,10 @@ def manager() -> HistoryManager:
 
 
 @pytest.fixture
-def client(server: OpenAIServer, manager: HistoryManager) -> Iterator[Any]:
-    with sdk_client(server) as original:
-        yield with_history(original, history_manager=manager)
+def client(
+    server: OpenAIServer, manager: HistoryManager, _originals: tuple[OpenAI, AsyncOpenAI, asyncio.Runner]
+) -> Any:
+    return with_history(_originals[0], history_manager=manager)
 
 
 @pytest.fixture
@@ -43,20 +47,30 @@ async def async_client(server: OpenAIServer, manager: HistoryManager) -> AsyncIt
         yield with_history(original, history_manager=manager)
 
 
+@pytest.fixture(scope="session")
+def _originals(_running: OpenAIServer) -> Iterator[tuple[OpenAI, AsyncOpenAI, asyncio.Runner]]:
+    """Clients to wrap: wrapping leaves them as they are, so one of each serves all laws."""
+    with asyncio.Runner() as runner, sdk_client(_running) as original:
+        async_original = async_sdk_client(_running)
+        yield original, async_original, runner
+        runner.run(async_original.close())
+
+
 @pytest.fixture(params=WAYS)
-def talking(server: OpenAIServer, request: pytest.FixtureRequest) -> Iterator[Callable[..., Talk]]:
+def talking(
+    server: OpenAIServer, _originals: tuple[OpenAI, AsyncOpenAI, asyncio.Runner], request: pytest.FixtureRequest
+) -> Callable[..., Talk]:
     """Makes a `Talk` with options of `with_history`."""
-    made: list[Talk] = []
+    original, async_original, runner = _originals
 
     def make(**options: Any) -> Talk:
         if "history_manager" not in options:
             options.setdefault("storage", MemoryStorage())
-        made.append(Talk(server, request.param, **options))
-        return made[-1]
+        if request.param.startswith("async"):
+            return Talk(request.param, async_original, runner, **options)
+        return Talk(request.param, original, None, **options)
 
-    yield make
-    for talk in made:
-        talk.close()
+    return make
 
 
 @pytest.fixture

@@ -85,12 +85,10 @@ def raw_messages(server: OpenAIServer, index: int = -1) -> list[str]:
 class Talk:
     """A wrapped client, used in one of four ways; `say` returns what was answered, as text."""
 
-    def __init__(self, server: OpenAIServer, way: str, **options: Any) -> None:
-        self.server = server
+    def __init__(self, way: str, original: Any, runner: asyncio.Runner | None, **options: Any) -> None:
         self.streamed = way.endswith("stream")
-        self.asynchronous = way.startswith("async")
-        self.runner = asyncio.Runner() if self.asynchronous else None
-        self.original: Any = async_sdk_client(server) if self.asynchronous else sdk_client(server)
+        self.runner = runner
+        self.original = original
         self.client: Any = with_history(self.original, **options)
         self.info: HistoryInfo | None = None
 
@@ -141,13 +139,6 @@ class Talk:
         if thread_id not in [thread.id for thread in self.run("list_threads")]:
             self.run("create_thread", thread_id=thread_id)
         self.run("add_messages", thread_id, [Message(wire=wire) for wire in wires])
-
-    def close(self) -> None:
-        if self.runner is None:
-            self.original.close()
-        else:
-            self.runner.run(self.original.close())
-            self.runner.close()
 
 
 async def _awaited(result: Any) -> Any:
