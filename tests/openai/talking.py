@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from openai import AsyncOpenAI, OpenAI
@@ -98,7 +99,7 @@ class Talk:
             kwargs["thread_id"] = thread_id
         spoken = self.client if client is None else client
         if self.runner is not None:
-            return self.runner.run(self._say_async(spoken, kwargs))
+            return self.runner.run(self._say_async(spoken, kwargs), context=copy_context())
         return self._say(spoken, kwargs)
 
     def _say(self, client: Any, kwargs: dict[str, Any]) -> str:

@@ -99,7 +99,8 @@ class ClientHistory:
         if thread_id is None:
             return None
         if thread_id is NOT_GIVEN:
-            thread_id = header or scope.thread_id or bound_thread(self.manager.storage) or self.options.thread_id
+            named = (header, scope.thread_id, bound_thread(self.manager.storage), self.options.thread_id)
+            thread_id = next((name for name in named if name is not None), None)
         if thread_id is not None:
             return checked_thread_id(thread_id)
         if self.options.on_missing_thread == "ignore":
@@ -120,7 +121,7 @@ class ClientHistory:
                 "(history_of(response).thread_id). Give thread_id= to continue a conversation, thread_id=None for a "
                 "call without history; this is said once",
                 ThreadNotGivenWarning,
-                stacklevel=4,
+                stacklevel=5,  # the line that called create()
             )
         return thread_id
 
