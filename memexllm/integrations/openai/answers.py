@@ -9,8 +9,8 @@ from typing import Any
 from memexllm.core.models import plain
 from memexllm.integrations.openai.wire import Wire, answer_wire
 
-_MESSAGE_KEYS = ("role", "content", "refusal", "tool_calls", "function_call", "audio", "name")
-_CALL_KEYS = ("id", "type", "function", "custom")
+_MESSAGE_KEYS = ("role", "content", "refusal", "tool_calls", "function_call", "audio", "name", "reasoning_content")
+_CALL_KEYS = ("id", "type", "function", "custom", "index")
 _INNER_KEYS = ("name", "arguments", "input", "id", "transcript", "expires_at", "data")
 
 
@@ -31,7 +31,7 @@ def answer_of(completion: Any) -> Answer:
     choices = get(completion, "choices")
     if not isinstance(choices, Sequence):
         choices = ()
-    wires = [answer_wire(message) for choice in choices if (message := _message_of(get(choice, "message")))]
+    wires = [answer_wire(message) for choice in choices if (message := fields_of(get(choice, "message")))]
     return Answer(
         wire=wires[0] if wires else None,
         alternatives=wires[1:],
@@ -62,7 +62,8 @@ def dump(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _message_of(message: Any) -> dict[str, Any]:
+def fields_of(message: Any) -> dict[str, Any]:
+    """Of a message or a delta, whatever it is made of; empty when it says nothing."""
     dumped = dump(message)
     if dumped is not None:
         return dumped

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memexllm.integrations.openai.answers import Answer, dump, get, usage_of
+from memexllm.integrations.openai.answers import Answer, fields_of, get, usage_of
 from memexllm.integrations.openai.wire import Wire, answer_wire
 
 _NEVER_JOINED = frozenset({"id", "type", "role", "name", "index", "object", "format", "call_id", "signature"})
@@ -113,8 +113,7 @@ class Chunks:
             state.texts.append(delta.content)
             self.n_said += bool(delta.content)
             return
-        fields = dump(delta)
-        for key, value in (fields or {}).items():
+        for key, value in fields_of(delta).items():
             if key == "role" or value is None:
                 continue
             self.n_said += bool(value)

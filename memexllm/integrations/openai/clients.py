@@ -114,9 +114,16 @@ def _rebound(client: Any, scope: Scope) -> Any:
 
 
 def _without_resources(client: Any, cls: type) -> Any:
-    """A shallow copy without the cached resources, which are bound to `client`."""
+    """A shallow copy without the cached resources, which are bound to `client`.
+
+    Without its `chat` in any case: a mock in its place is called by ours, and must not take the place of ours.
+    """
     new: Any = object.__new__(cls)
     new.__dict__.update(
-        {name: value for name, value in client.__dict__.items() if getattr(value, "_client", None) is not client}
+        {
+            name: value
+            for name, value in client.__dict__.items()
+            if name != "chat" and getattr(value, "_client", None) is not client
+        }
     )
     return new

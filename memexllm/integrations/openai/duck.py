@@ -53,8 +53,8 @@ def _shadow(create: Callable[..., Any], history: ClientHistory) -> Callable[...,
         result = create(**params)
         if hasattr(type(result), "__await__"):
             return _awaited(result, call, params)
-        if _is_stream(result, params):
-            return ListeningStream(result, call, params)
+        if is_stream(result, params):
+            return listening(result, call, params)
         attach(result, call.info)
         run(call.save(answer_of(result)))
         raise_if_asked(call, result)
@@ -76,12 +76,22 @@ def _async_shadow(create: Callable[..., Any], history: ClientHistory) -> Callabl
 
 async def _awaited(awaitable: Any, call: Call, params: Mapping[str, Any]) -> Any:
     result = await awaitable
-    if _is_stream(result, params):
-        return AsyncListeningStream(result, call, params)
+    if is_stream(result, params):
+        return listening(result, call, params)
     attach(result, call.info)
     await arun(call.save(answer_of(result)))
     raise_if_asked(call, result)
     return result
+
+
+def is_stream(result: Any, params: Mapping[str, Any]) -> bool:
+    return bool(params.get("stream")) and (hasattr(type(result), "__iter__") or hasattr(type(result), "__aiter__"))
+
+
+def listening(stream: Any, call: Call, params: Mapping[str, Any]) -> ListeningStream | AsyncListeningStream:
+    """What the caller gets in the place of a foreign stream."""
+    kind = AsyncListeningStream if hasattr(type(stream), "__aiter__") else ListeningStream
+    return kind(stream, call, params)
 
 
 class ListeningStream:
@@ -144,10 +154,6 @@ def _begin(history: ClientHistory, thread_id: Any, merge: Any, params: dict[str,
         return None
     params["messages"] = plain(params.get("messages") or [])
     return Call(history, resolved, Scope(), "", merge)
-
-
-def _is_stream(result: Any, params: Mapping[str, Any]) -> bool:
-    return bool(params.get("stream")) and (hasattr(type(result), "__iter__") or hasattr(type(result), "__aiter__"))
 
 
 def _set_mark(completions: Any, history: ClientHistory) -> None:

@@ -25,6 +25,7 @@ from memexllm.core.flow import arun, run
 from memexllm.integrations.openai.answers import answer_of
 from memexllm.integrations.openai.call import Call, raise_if_asked
 from memexllm.integrations.openai.client_history import NOT_GIVEN, pop_header
+from memexllm.integrations.openai.duck import is_stream, listening
 from memexllm.integrations.openai.info import attach
 from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
 from memexllm.integrations.openai.streams import listen
@@ -98,6 +99,8 @@ class Received:
             parsed = result.parse()
             if self.completion is None and not isinstance(parsed, Stream | AsyncStream):
                 self.completion = parsed
+        elif is_stream(result, self._body):  # a patched `create` may return what only iterates
+            return listening(result, self.call, self._body)
         else:
             self.completion = result
         attach(result, self.call.info)
