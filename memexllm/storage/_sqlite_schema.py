@@ -57,7 +57,13 @@ CREATE TABLE messages (
 
 def prepare(connection: sqlite3.Connection, where: str) -> None:
     """Make the tables in an empty file; leave a current one as it is; refuse anything else unchanged."""
-    if _format_of(connection, where) == FORMAT:
+    # In a transaction, so that format and tables are of one moment: another connection may be making them.
+    connection.execute("BEGIN")
+    try:
+        found = _format_of(connection, where)
+    finally:
+        connection.execute("COMMIT")
+    if found == FORMAT:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
