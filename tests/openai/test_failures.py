@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from storages import AsyncMemoryStorage, FailingStorage
 from talking import Talk, assistant, async_sdk_client, said, sdk_client, sent, system, user
 
-from memexllm import history_of, with_history
+from memexllm import HistoryManager, history_of, with_history
 from memexllm.core.errors import HistoryReadError, HistoryWriteError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from memexllm.testing.server import OpenAIServer
 
@@ -250,3 +253,42 @@ async def test_two_calls_that_find_a_waiting_turn_store_it_once(server: OpenAISe
     contents = [message.content for message in thread.messages]
     assert contents[:2] == ["one", "You said: one"]
     assert sorted(contents[2:]) == ["You said: three", "You said: two", "three", "two"]
+
+
+def test_what_waits_is_bounded_and_the_oldest_goes_with_an_error(
+    server: OpenAIServer, client: Any, storage: FailingStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.failing_writes = -1
+    remembering: Any = with_history(client._memexllm_original, storage=storage)
+    for name in "abc":
+        server.answer("ok")
+        large = [user(name * (25 * 2**20))]
+        remembering.chat.completions.create(model="m", messages=large, thread_id=name)
+    assert "what was said in thread 'a' is lost" in caplog.text
+    storage.failing_writes = 0
+    remembering.flush()
+    assert [thread.id for thread in remembering.history.list_threads()] == ["b", "c"]
+
+
+def test_what_waits_is_stored_when_the_process_ends(server: OpenAIServer, tmp_path: Path) -> None:
+    program = """
+import sys
+from openai import OpenAI
+from memexllm import SQLiteStorage, with_history
+
+class FailsTwice(SQLiteStorage):
+    left = 2
+    def append_messages(self, *args, **kwargs):
+        if self.left:
+            self.left -= 1
+            raise OSError("locked")
+        return super().append_messages(*args, **kwargs)
+
+with OpenAI(base_url=sys.argv[1], api_key="local") as original:
+    client = with_history(original, storage=FailsTwice(sys.argv[2]))
+    client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], thread_id="t")
+"""
+    path = str(tmp_path / "chat.db")
+    subprocess.run([sys.executable, "-c", program, server.base_url, path], check=True, capture_output=True)
+    with HistoryManager(path) as manager:
+        assert [message.content for message in manager.get_messages("t")] == ["hi", "You said: hi"]

@@ -6,12 +6,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from openai import InternalServerError
 from storages import CountingStorage
 from talking import Talk, assistant, call, calling, said, sent, system, tool, turns, user
 
 from memexllm import FIFOAlgorithm
 from memexllm.core.errors import ConfigurationError
 from memexllm.integrations.openai import RepeatedDivergenceWarning
+from memexllm.testing.server import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,3 +280,32 @@ def test_messages_that_only_look_alike_do_not_warn(talk: Talk) -> None:
         talk.say(user("hi"), user("are you there?"))
         talk.say(user("hi"), user("still waiting"))
     assert talk.stored_contents()[:2] == ["hi", "are you there?"]
+
+
+def test_a_whole_list_that_is_repeated_is_history_and_is_trimmed(
+    server: OpenAIServer, talking: Callable[..., Talk]
+) -> None:
+    talk = talking(algorithm=FIFOAlgorithm(max_messages=4))
+    whole = turns(*[str(number) for number in range(20)])
+    talk.seed(*whole)
+    talk.say(*whole, user("next"))
+    assert said(server) == ["17", "18", "19", "next"]
+    assert len(talk.stored()) == 22
+
+
+def test_what_is_passed_now_is_sent_whole_whatever_the_window(
+    server: OpenAIServer, talking: Callable[..., Talk]
+) -> None:
+    talk = talking(algorithm=FIFOAlgorithm(max_messages=2))
+    talk.seed(*turns("old", "answer"))
+    talk.say(*[user(str(number)) for number in range(5)])
+    assert said(server) == list("01234")
+
+
+def test_the_same_call_again_after_it_failed_is_one_turn(server: OpenAIServer, talk: Talk) -> None:
+    talk.say(user("one"))
+    server.plan(ServerError(500))
+    with pytest.raises(InternalServerError):
+        talk.say(user("two"))
+    talk.say(user("two"))
+    assert talk.stored_contents() == ["one", "You said: one", "two", "You said: two"]

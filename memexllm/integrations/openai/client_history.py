@@ -9,8 +9,11 @@ import warnings
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, Literal
+
+from pydantic_core import to_json
 
 from memexllm.core.errors import MemexLLMError, StorageError, ValidationError
 from memexllm.core.exchanges import Orphans
@@ -28,6 +31,7 @@ Inject = Literal["auto", "early", "late"]
 
 THREAD_HEADER = "x-memexllm-thread-id"
 MAX_PENDING_TURNS = 1000
+MAX_PENDING_BYTES = 64 * 2**20
 
 logger = logging.getLogger("memexllm.integrations.openai")
 
@@ -63,6 +67,10 @@ class Turn:
     info: HistoryInfo
     replaces: str | None = None
     attempted: bool = False
+
+    @cached_property
+    def size_bytes(self) -> int:
+        return sum(len(to_json(message.wire)) for message in self.messages)
 
 
 @dataclass
@@ -195,15 +203,16 @@ class ClientHistory:
 
     def _keep(self, turn: Turn) -> None:
         """Keep a turn that could not be stored for the next call, `flush()`, or the end of the process."""
+        dropped: list[Turn] = []
         with self._lock:
             self._pending.append(turn)
-            dropped = self._pending.popleft() if len(self._pending) > MAX_PENDING_TURNS else None
-        if dropped is not None:
-            logger.error(
-                "a turn of thread %r is lost: %d newer ones could not be stored either",
-                dropped.thread_id,
-                MAX_PENDING_TURNS,
-            )
+            while len(self._pending) > 1 and (
+                len(self._pending) > MAX_PENDING_TURNS
+                or sum(kept.size_bytes for kept in self._pending) > MAX_PENDING_BYTES
+            ):
+                dropped.append(self._pending.popleft())
+        for lost in dropped:
+            logger.error("what was said in thread %r is lost: more waits for the storage than is kept", lost.thread_id)
 
     def _store(self, turn: Turn) -> Flow[None]:
         if self._pending:
