@@ -133,7 +133,7 @@ def needs_repair(rows: Sequence[MessageRow]) -> bool:
                 return True
             waiting.remove(call_id)
             continue
-        if waiting or (role == "assistant" and (says_nothing(wire) or row.get("status") == "incomplete")):
+        if waiting or (role == "assistant" and (says_nothing(wire) or _has_unfinished_calls(row))):
             return True
         if role == "assistant":
             waiting = call_ids(wire)
@@ -153,11 +153,15 @@ def says_nothing(wire: Wire) -> bool:
 
 def _without_unfinished_calls(rows: Sequence[MessageRow]) -> list[MessageRow]:
     return [
-        _with_wire(row, _without(row["wire"], "tool_calls", "function_call"))
-        if row.get("status") == "incomplete" and row["wire"].get("role") == "assistant"
-        else row
+        _with_wire(row, _without(row["wire"], "tool_calls", "function_call")) if _has_unfinished_calls(row) else row
         for row in rows
     ]
+
+
+def _has_unfinished_calls(row: MessageRow) -> bool:
+    """Whether a stream broke off after it had begun to call: the arguments may be cut in two."""
+    wire = row["wire"]
+    return row.get("status") == "incomplete" and bool(wire.get("tool_calls") or wire.get("function_call"))
 
 
 def _valid_rows(exchange: Exchange, orphans: Orphans) -> list[MessageRow]:

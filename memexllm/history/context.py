@@ -46,6 +46,8 @@ class Loaded:
     whole: bool = True
     """Whether the rows go back to the thread's beginning."""
     reader: Reader | None = None
+    unread: bool = False
+    """The thread could not be read: there may be one, and a block of it."""
 
     @property
     def state(self) -> Mapping[str, Any]:

@@ -149,7 +149,7 @@ class Connections:
         try:
             if not self._in_memory:
                 # The journal mode is written into the file, so this comes before: another program's stays as it is.
-                _sqlite_schema.refuse_foreign(connection, self._where())
+                _sqlite_schema.checked_format(connection, self._where())
                 connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")

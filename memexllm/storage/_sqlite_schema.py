@@ -59,7 +59,7 @@ CREATE TABLE messages (
 
 def prepare(connection: sqlite3.Connection, where: str) -> None:
     """Make the tables in an empty file; leave a current one as it is; refuse anything else unchanged."""
-    if _format_of(connection, where) == FORMAT:
+    if checked_format(connection, where) == FORMAT:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -74,9 +74,14 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
         raise
 
 
-def refuse_foreign(connection: sqlite3.Connection, where: str) -> None:
-    """`StorageError` for a newer format and for another program's database; reads only."""
-    _format_of(connection, where)
+def checked_format(connection: sqlite3.Connection, where: str) -> int:
+    """0 or `FORMAT`; `StorageError` for a newer format and for another program's database. Reads only."""
+    # In a transaction, so that format and tables are of one moment: another connection may be making them.
+    connection.execute("BEGIN")
+    try:
+        return _format_of(connection, where)
+    finally:
+        connection.execute("COMMIT")
 
 
 def _format_of(connection: sqlite3.Connection, where: str) -> int:

@@ -277,7 +277,7 @@ class TestWhatIsShown:
     @pytest.mark.parametrize("show", [repr, str, "{}".format])
     def test_a_thread_shows_no_content(self, show: Callable[[object], str]) -> None:
         thread = Thread("t", messages=[Message("user", SECRET)], metadata={"k": SECRET}, title=SECRET, version=2)
-        assert show(thread) == "Thread(id='t', messages=1, version=2, partial=False)"
+        assert show(thread) == "Thread(id='t', messages=1, version=2)"
 
 
 class TestEquality:

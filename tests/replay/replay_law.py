@@ -41,7 +41,7 @@ def without(wire: Wire, *keys: str) -> Wire:
 
 
 def as_kept(answer: Wire) -> Wire:
-    """The normal form of an answer: role and content first; no `parsed`, no empty refusal, annotations, calls or audio."""
+    """The normal form of an answer: role and content first; no `parsed`, nothing empty but the content."""
     kept: Wire = {"role": answer.get("role", "assistant"), "content": answer.get("content")}
     kept |= without(answer, "role", "content", "parsed")
     empty = [key for key in ("refusal", "annotations", "tool_calls", "function_call", "audio") if not kept.get(key)]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from memexllm.core.wire import plain
-from memexllm.integrations.openai.wire import Wire, answer_wire
+from memexllm.integrations.openai.wire import Wire, answer_wire, with_whole_characters
 
-_MESSAGE_KEYS = ("role", "content", "refusal", "tool_calls", "function_call", "audio", "name")
-_CALL_KEYS = ("id", "type", "function", "custom")
+_MESSAGE_KEYS = ("role", "content", "refusal", "tool_calls", "function_call", "audio", "name", "reasoning_content")
+_CALL_KEYS = ("id", "type", "function", "custom", "index")
 _INNER_KEYS = ("name", "arguments", "input", "id", "transcript", "expires_at", "data")
 
 
@@ -64,11 +64,14 @@ def _plain_text(message: Any) -> Wire | None:
             wire[key] = value
         elif value:
             return None
-    return wire if type(wire["content"]) is str and type(wire["role"]) is str else None
+    if type(wire["content"]) is not str or type(wire["role"]) is not str:
+        return None
+    wire["content"] = with_whole_characters(wire["content"])
+    return wire
 
 
 def _wires(choices: Sequence[Any]) -> list[Wire]:
-    return [answer_wire(message) for choice in choices if (message := _message_of(get(choice, "message")))]
+    return [answer_wire(message) for choice in choices if (message := fields_of(get(choice, "message")))]
 
 
 def get(container: Any, key: str) -> Any:
@@ -86,7 +89,8 @@ def dump(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _message_of(message: Any) -> dict[str, Any]:
+def fields_of(message: Any) -> dict[str, Any]:
+    """Of a message or a delta, whatever it is made of; empty when it says nothing."""
     dumped = dump(message)
     if dumped is not None:
         return dumped

@@ -14,14 +14,12 @@ from memexllm.algorithms.base import CUT, ContextView
 from memexllm.core.errors import (
     HistoryReadError,
     HistoryWriteError,
-    MemexLLMError,
     StorageError,
     ThreadNotFoundError,
     WindowError,
 )
 from memexllm.core.exchanges import needs_repair, repair
 from memexllm.core.flow import Flow
-from memexllm.core.models import Message
 from memexllm.core.wire import MessageRow, Status
 from memexllm.history.context import BLOCK, Loaded, Window, choose_of_thread, load
 from memexllm.integrations.openai.answers import Answer
@@ -41,7 +39,6 @@ class Call:
         "_repairs",
         "_scope",
         "_started_at",
-        "_unread",
         "_window",
         "history",
         "info",
@@ -63,15 +60,12 @@ class Call:
         self.info = HistoryInfo(thread_id)
         self._scope = scope
         self._mode: MergeMode = mode or history.options.merge
-        self._unread = False
 
     def prepare(self, incoming: list[Wire], body: Mapping[str, Any]) -> Flow[list[Wire]]:
         """The messages to send for `incoming`, which becomes the call's own; `body` is the rest of the request."""
         options = self.history.options
         loaded = yield from self._load(len(incoming))
         merged = yield from merge(loaded, incoming, self._mode, self._rows_of)
-        if self._unread and not merged.block_to_store:
-            merged.state.pop(BLOCK, None)
         window = yield from self._choose(loaded, merged, body)
         rows = [*window.rows, *merged.new]
         if needs_repair(rows):
@@ -121,37 +115,14 @@ class Call:
         self.info.message_ids = [row["id"] for row in rows]
         return Turn(self.thread_id, rows, changes, self.info)
 
+    def later_turn(self, answer: Answer, status: Status, answer_id: str) -> Turn:
+        """The write that puts a stream's later state in the place of the answer that was stored."""
+        row = self._answer_row(answer, status, answer_id)
+        return Turn(self.thread_id, [row], {}, self.info, replaces=answer_id)
+
     def save(self, answer: Answer) -> Flow[None]:
         """Store the turn of a whole answer."""
-        return self.write(self.turn(answer))
-
-    def write(self, turn: Turn) -> Flow[None]:
-        """Store a turn; when that fails twice the turn is kept, logged, and said so on `info`."""
-        try:
-            try:
-                yield from self.history.append(turn)
-            except StorageError:
-                yield from self.history.append(turn)
-        except MemexLLMError as error:
-            self.history.keep(turn)
-            self._note_failure(error)
-
-    def replace_answer(self, answer: Answer, status: Status, answer_id: str) -> Flow[None]:
-        """Put a stream's later state in the place of the partial answer that was stored."""
-        row = self._answer_row(answer, status, answer_id)
-        try:
-            yield self.history.manager.port.replace_message(self.thread_id, answer_id, Message.from_row(row))
-        except MemexLLMError as error:
-            self._note_failure(error)
-
-    def _note_failure(self, error: MemexLLMError) -> None:
-        self.info.error = error
-        self.info.saved = False
-        logger.error(
-            "what was said in thread %r could not be stored (%s); it is kept for the next call",
-            self.thread_id,
-            type(error).__name__,
-        )
+        return self.history.write(self.turn(answer))
 
     def _load(self, n_incoming: int) -> Flow[Loaded]:
         history = self.history
@@ -170,8 +141,7 @@ class Call:
                     f"thread {self.thread_id!r} could not be read, so no request was made: {error}"
                 ) from error
             logger.warning("thread %r could not be read; the call goes on without its history", self.thread_id)
-            self._unread = True
-            return Loaded()
+            return Loaded(unread=True)
 
     def _rows_of(self, wires: Sequence[Wire]) -> list[MessageRow]:
         """Rows for messages that are stored for the first time."""

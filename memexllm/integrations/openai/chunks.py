@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memexllm.integrations.openai.answers import Answer, dump, get, usage_of
+from memexllm.integrations.openai.answers import Answer, fields_of, get, usage_of
 from memexllm.integrations.openai.wire import Wire, answer_wire
 
 _NEVER_JOINED = frozenset({"id", "type", "role", "name", "index", "object", "format", "call_id", "signature"})
@@ -24,7 +24,7 @@ class _Choice:
         self.texts: list[str] = []
         self.content: list[Any] = []
         self.fields: dict[str, Any] = {}
-        self.calls: dict[Any, dict[str, Any]] = {}
+        self.calls: dict[int, dict[str, Any]] = {}
         self.finish_reason: str | None = None
 
     def message(self) -> Wire:
@@ -47,12 +47,15 @@ class Chunks:
         self._model: str | None = None
         self._response_id: str | None = None
         self.usage: dict[str, Any] | None = None
+        self.n_said = 0
+        """Grows with everything a chunk adds; two equal counts mean that nothing was said in between."""
 
     def add(self, chunk: Any) -> bool:
         """Whether this chunk finished a choice or brought the usage, so that the answer may be complete now."""
         turning_point = False
         usage = get(chunk, "usage")
         if usage is not None and (found := usage_of(usage)):
+            self.n_said += found != self.usage
             self.usage = found
             turning_point = True
         if self._response_id is None:
@@ -67,14 +70,20 @@ class Chunks:
             self._add_delta(state, get(choice, "delta"))
             finish_reason = get(choice, "finish_reason")
             if isinstance(finish_reason, str):
+                self.n_said += finish_reason != state.finish_reason
                 state.finish_reason = finish_reason
                 turning_point = True
         return turning_point
 
     @property
+    def n_finished(self) -> int:
+        """How many choices have their finish reason."""
+        return sum(state.finish_reason is not None for state in self._choices.values())
+
+    @property
     def finished(self) -> bool:
-        """Whether every choice has its finish reason."""
-        return bool(self._choices) and all(state.finish_reason is not None for state in self._choices.values())
+        """Whether every choice that was heard of has its finish reason."""
+        return bool(self._choices) and self.n_finished == len(self._choices)
 
     @property
     def said_something(self) -> bool:
@@ -96,13 +105,18 @@ class Chunks:
         if delta is None:
             return
         # The usual chunk says one thing; the SDK's model tells so without being dumped.
-        if getattr(delta, "__pydantic_fields_set__", None) == _TEXT_ONLY and isinstance(delta.content, str):
+        if (
+            getattr(delta, "__pydantic_fields_set__", None) == _TEXT_ONLY
+            and isinstance(delta.content, str)
+            and not delta.__pydantic_extra__
+        ):
             state.texts.append(delta.content)
+            self.n_said += bool(delta.content)
             return
-        fields = dump(delta)
-        for key, value in (fields or {}).items():
+        for key, value in fields_of(delta).items():
             if key == "role" or value is None:
                 continue
+            self.n_said += bool(value)
             if key == "content":
                 (state.texts.append if isinstance(value, str) else state.content.extend)(value)
             elif key == "tool_calls" and isinstance(value, list):
@@ -110,18 +124,25 @@ class Chunks:
                     if isinstance(call, dict):
                         _add_call(state.calls, call)
             else:
-                state.fields = _merged(state.fields, {key: value})
+                state.fields[key] = _merged(state.fields.get(key), value)
 
 
-def _add_call(calls: dict[Any, dict[str, Any]], call: dict[str, Any]) -> None:
-    """Without an index, a known id goes on, a new id opens the next call, and no id goes on with the last one."""
+def _add_call(calls: dict[int, dict[str, Any]], call: dict[str, Any]) -> None:
+    """A known id goes on with its call; a new one opens the next when the index is missing or another call's.
+
+    Without an id a piece goes on with the call of its index, or with the last one.
+    """
     call = {key: value for key, value in call.items() if value is not None}
     index = call.pop("index", None)
+    call_id = call.get("id")
     if not isinstance(index, int):
-        call_id = call.get("id")
-        index = next((known for known, other in calls.items() if call_id and other.get("id") == call_id), None)
-        if index is None:
-            index = (max(calls) + 1 if calls else 0) if call_id or not calls else max(calls)
+        index = max(calls, default=0)
+    if call_id:
+        known_at = next((place for place, other in calls.items() if other.get("id") == call_id), None)
+        if known_at is not None:
+            index = known_at
+        elif calls.get(index, {}).get("id"):
+            index = max(calls) + 1
     known = calls.get(index)
     calls[index] = _merged(known, call) if known else {"id": None, "type": "function", **call}
 

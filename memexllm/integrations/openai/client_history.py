@@ -10,11 +10,15 @@ import warnings
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Literal
 
-from memexllm.core.errors import MemexLLMError, ValidationError
+from pydantic_core import to_json
+
+from memexllm.core.errors import MemexLLMError, StorageError, ValidationError
 from memexllm.core.exchanges import Orphans
 from memexllm.core.flow import Flow, run
+from memexllm.core.models import Message
 from memexllm.core.wire import MessageRow
 from memexllm.history.binding import bound_thread
 from memexllm.history.flows import checked_thread_id
@@ -28,6 +32,7 @@ Inject = Literal["auto", "early", "late"]
 
 THREAD_HEADER = "x-memexllm-thread-id"
 MAX_PENDING_TURNS = 1000
+MAX_PENDING_BYTES = 64 * 2**20
 
 _LIBRARIES = ("memexllm", "openai", "asyncio")
 
@@ -57,13 +62,18 @@ class Options:
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """One call's write: what `append_messages` is given."""
+    """One call's write: what `append_messages` is given, or a message that takes the place of `replaces`."""
 
     thread_id: str
     rows: list[MessageRow]
     changes: dict[str, Any]
     info: HistoryInfo
+    replaces: str | None = None
     attempted: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(to_json(row["wire"])) for row in self.rows)
 
 
 @dataclass
@@ -79,7 +89,9 @@ class ClientHistory:
     manager: HistoryManager | AsyncHistoryManager
     options: Options
     _pending: deque[Turn] = field(default_factory=deque[Turn])
-    _open_streams: dict[str, weakref.WeakSet[Any]] = field(default_factory=dict[str, "weakref.WeakSet[Any]"])
+    _open_streams: weakref.WeakSet[Any] = field(default_factory=lambda: weakref.WeakSet[Any]())
+    # A SimpleQueue may be put to from a finaliser, whatever this thread is doing.
+    _abandoned: SimpleQueue[Any] = field(default_factory=lambda: SimpleQueue[Any]())
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _warned: bool = False
 
@@ -98,7 +110,8 @@ class ClientHistory:
         if thread_id is None:
             return None
         if thread_id is NOT_GIVEN:
-            thread_id = header or scope.thread_id or bound_thread(self.manager.storage) or self.options.thread_id
+            named = (header, scope.thread_id, bound_thread(self.manager.storage), self.options.thread_id)
+            thread_id = next((name for name in named if name is not None), None)
         if thread_id is not None:
             return checked_thread_id(thread_id)
         if self.options.on_missing_thread == "ignore":
@@ -123,52 +136,102 @@ class ClientHistory:
             )
         return thread_id
 
-    def watch(self, thread_id: str, stream: Any) -> None:
+    def watch(self, stream: Any) -> None:
         """Remember a stream that is being read, so that the next call on its thread can store what it has said."""
         with self._lock:
-            self._open_streams.setdefault(thread_id, weakref.WeakSet()).add(stream)
+            self._open_streams.add(stream)
+
+    def forget(self, stream: Any) -> None:
+        with self._lock:
+            self._open_streams.discard(stream)
+
+    def abandon(self, stream: Any) -> None:
+        """Hold a stream nobody reads any more until the next call or `flush()` stores what it has said."""
+        self._abandoned.put(stream)
 
     def settle(self, thread_id: str) -> Flow[None]:
         """Before a call reads its thread: what earlier calls on it have said, and could not store, is stored."""
-        if thread_id in self._open_streams:
+        if self._open_streams:
             with self._lock:
-                streams = list(self._open_streams.pop(thread_id, ()))
+                streams = [stream for stream in self._open_streams if stream.thread_id == thread_id]
             for stream in streams:
                 yield from stream.interrupt()
+        yield from self._store_abandoned()
         if self._pending:
             yield from self.flush(thread_id)
 
+    def _store_abandoned(self) -> Flow[None]:
+        while not self._abandoned.empty():
+            yield from self._abandoned.get().interrupt()
+
+    def write(self, turn: Turn) -> Flow[None]:
+        """Store a turn after those of its thread that wait; one that fails twice is kept, logged, and said so."""
+        try:
+            try:
+                yield from self._store(turn)
+            except StorageError:
+                yield from self._store(turn)
+        except StorageError as error:
+            _note_failure(turn, error, "is kept for the next call")
+            self._keep(turn)
+        except MemexLLMError as error:
+            _note_failure(turn, error, "is lost")
+
     def flush(self, thread_id: str | None = None) -> Flow[None]:
-        """Store pending turns, oldest first; the first that fails stays with those after it, and raises."""
-        with self._lock:
-            turns = [turn for turn in self._pending if thread_id is None or turn.thread_id == thread_id]
-        for turn in turns:
-            yield from self.append(turn)
-            with self._lock:
-                if turn in self._pending:
-                    self._pending.remove(turn)
+        """Store pending turns, oldest first; one that fails stays with those after it, and raises."""
+        yield from self._store_abandoned()
+        # A turn is taken while it is being stored: two calls that flush at once do not store it twice.
+        while (turn := self._take_pending(thread_id)) is not None:
+            settled = False
+            try:
+                yield from self._append(turn)
+                settled = True
+            except StorageError:
+                raise
+            except MemexLLMError as error:
+                _note_failure(turn, error, "is lost")
+                settled = True
+            finally:
+                if not settled:
+                    with self._lock:
+                        self._pending.appendleft(turn)
 
-    def keep(self, turn: Turn) -> None:
+    def _take_pending(self, thread_id: str | None) -> Turn | None:
+        with self._lock:
+            for index, turn in enumerate(self._pending):
+                if thread_id is None or turn.thread_id == thread_id:
+                    del self._pending[index]
+                    return turn
+        return None
+
+    def _keep(self, turn: Turn) -> None:
         """Keep a turn that could not be stored for the next call, `flush()`, or the end of the process."""
+        dropped: list[Turn] = []
         with self._lock:
-            if turn in self._pending:
-                return
             self._pending.append(turn)
-            dropped = self._pending.popleft() if len(self._pending) > MAX_PENDING_TURNS else None
-        if dropped is not None:
-            logger.error(
-                "a turn of thread %r is lost: %d newer ones could not be stored either",
-                dropped.thread_id,
-                MAX_PENDING_TURNS,
-            )
+            while len(self._pending) > 1 and (
+                len(self._pending) > MAX_PENDING_TURNS
+                or sum(kept.size_bytes for kept in self._pending) > MAX_PENDING_BYTES
+            ):
+                dropped.append(self._pending.popleft())
+        for lost in dropped:
+            logger.error("what was said in thread %r is lost: more waits for the storage than is kept", lost.thread_id)
 
-    def append(self, turn: Turn) -> Flow[None]:
+    def _store(self, turn: Turn) -> Flow[None]:
+        if self._pending:
+            yield from self.flush(turn.thread_id)
+        yield from self._append(turn)
+
+    def _append(self, turn: Turn) -> Flow[None]:
         """Store a turn once, also when an earlier attempt may have reached the storage."""
         port = self.manager.port
-        already_there = turn.attempted and (yield from self._is_stored(turn))
-        turn.attempted = True
-        if not already_there:
-            yield port.append_messages(turn.thread_id, turn.rows, turn.changes)
+        if turn.replaces is not None:
+            yield port.replace_message(turn.thread_id, turn.replaces, Message.from_row(turn.rows[0]))
+        else:
+            already_there = turn.attempted and (yield from self._is_stored(turn))
+            turn.attempted = True
+            if not already_there:
+                yield port.append_messages(turn.thread_id, turn.rows, turn.changes)
         turn.info.saved = True
         turn.info.error = None
 
@@ -181,11 +244,19 @@ class ClientHistory:
 
     @property
     def has_unsettled(self) -> bool:
-        return bool(self._open_streams or self._pending)
+        return bool(self._open_streams or self._pending) or not self._abandoned.empty()
 
     @property
     def has_pending(self) -> bool:
-        return bool(self._pending)
+        return bool(self._pending) or not self._abandoned.empty()
+
+
+def _note_failure(turn: Turn, error: MemexLLMError, fate: str) -> None:
+    turn.info.error = error
+    turn.info.saved = False
+    logger.error(
+        "what was said in thread %r could not be stored (%s); it %s", turn.thread_id, type(error).__name__, fate
+    )
 
 
 def _callers_level() -> int:

@@ -50,13 +50,13 @@ class SyncHistoryClient(_HistoryClient):
         client: Any = self
         return HistoryChat(client)
 
-    @property
+    @cached_property
     def history(self) -> HistoryManager:
-        """The manager of this client's threads."""
+        """A synchronous manager of this client's threads: the one it was given, or one over the same storage."""
         manager = self._memexllm.manager
-        if not isinstance(manager, HistoryManager):
-            raise TypeError("a synchronous client has a HistoryManager")
-        return manager
+        if isinstance(manager, HistoryManager):
+            return manager
+        return HistoryManager(manager.storage, manager.algorithm, clock=manager.clock, id_source=manager.id_source)
 
     def flush(self) -> None:
         """Store the turns that could not be stored yet; raises when they still cannot."""
@@ -71,7 +71,7 @@ class AsyncHistoryClient(_HistoryClient):
 
     @cached_property
     def history(self) -> AsyncHistoryManager:
-        """An asynchronous manager of this client's threads, over the same storage."""
+        """Async `SyncHistoryClient.history`."""
         manager = self._memexllm.manager
         if isinstance(manager, AsyncHistoryManager):
             return manager
@@ -114,9 +114,16 @@ def _rebound(client: Any, scope: Scope) -> Any:
 
 
 def _without_resources(client: Any, cls: type) -> Any:
-    """A shallow copy without the cached resources, which are bound to `client`."""
+    """A shallow copy without the cached resources, which are bound to `client`.
+
+    Without its `chat` in any case: a mock in its place is called by ours, and must not take the place of ours.
+    """
     new: Any = object.__new__(cls)
     new.__dict__.update(
-        {name: value for name, value in client.__dict__.items() if getattr(value, "_client", None) is not client}
+        {
+            name: value
+            for name, value in client.__dict__.items()
+            if name != "chat" and getattr(value, "_client", None) is not client
+        }
     )
     return new

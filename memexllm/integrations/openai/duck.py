@@ -53,8 +53,8 @@ def _shadow(create: Callable[..., Any], history: ClientHistory) -> Callable[...,
         result = create(**params)
         if hasattr(type(result), "__await__"):
             return _awaited(result, call, params)
-        if _is_stream(result, params):
-            return ListeningStream(result, call, _include_usage(params))
+        if is_stream(result, params):
+            return listening(result, call, params)
         attach(result, call.info)
         run(call.save(answer_of(result)))
         raise_if_asked(call, result)
@@ -76,20 +76,30 @@ def _async_shadow(create: Callable[..., Any], history: ClientHistory) -> Callabl
 
 async def _awaited(awaitable: Any, call: Call, params: Mapping[str, Any]) -> Any:
     result = await awaitable
-    if _is_stream(result, params):
-        return AsyncListeningStream(result, call, _include_usage(params))
+    if is_stream(result, params):
+        return listening(result, call, params)
     attach(result, call.info)
     await arun(call.save(answer_of(result)))
     raise_if_asked(call, result)
     return result
 
 
+def is_stream(result: Any, params: Mapping[str, Any]) -> bool:
+    return bool(params.get("stream")) and (hasattr(type(result), "__iter__") or hasattr(type(result), "__aiter__"))
+
+
+def listening(stream: Any, call: Call, params: Mapping[str, Any]) -> ListeningStream | AsyncListeningStream:
+    """What the caller gets in the place of a foreign stream."""
+    kind = AsyncListeningStream if hasattr(type(stream), "__aiter__") else ListeningStream
+    return kind(stream, call, params)
+
+
 class ListeningStream:
     """A foreign stream, listened to; its other attributes are the stream's own."""
 
-    def __init__(self, stream: Any, call: Call, include_usage: bool) -> None:
+    def __init__(self, stream: Any, call: Call, request: Mapping[str, Any]) -> None:
         self._stream = stream
-        self._listening = ListeningIterator(iter(stream), StreamRecorder(call, include_usage))
+        self._listening = ListeningIterator(iter(stream), StreamRecorder(call, request))
         attach(self, call.info)
 
     def __iter__(self) -> Iterator[Any]:
@@ -114,9 +124,9 @@ class ListeningStream:
 class AsyncListeningStream:
     """Async `ListeningStream`."""
 
-    def __init__(self, stream: Any, call: Call, include_usage: bool) -> None:
+    def __init__(self, stream: Any, call: Call, request: Mapping[str, Any]) -> None:
         self._stream = stream
-        self._listening = AsyncListeningIterator(aiter(stream), StreamRecorder(call, include_usage))
+        self._listening = AsyncListeningIterator(aiter(stream), StreamRecorder(call, request))
         attach(self, call.info)
 
     def __aiter__(self) -> AsyncListeningIterator:
@@ -143,15 +153,6 @@ def _begin(history: ClientHistory, thread_id: Any, merge: Any, params: dict[str,
     if resolved is None:
         return None
     return Call(history, resolved, Scope(), "", merge)
-
-
-def _is_stream(result: Any, params: Mapping[str, Any]) -> bool:
-    return bool(params.get("stream")) and (hasattr(type(result), "__iter__") or hasattr(type(result), "__aiter__"))
-
-
-def _include_usage(params: Mapping[str, Any]) -> bool:
-    options = params.get("stream_options")
-    return isinstance(options, Mapping) and bool(options.get("include_usage"))
 
 
 def _set_mark(completions: Any, history: ClientHistory) -> None:

@@ -104,8 +104,10 @@ def _changes(loaded: Loaded, lead: list[Wire], continuation: _Continuation, rows
     # Superseding the tail would take a block with it that was stored later than the messages it stands before.
     elif cut_from is not None and any(seq >= cut_from for seq in block.seqs):
         changed = True
+    if loaded.unread:  # sent, and not stored: the block it would replace is not known
+        changed = False
     to_store = rows_of(block.wires) if changed else []
-    if changed or not block.known:
+    if not loaded.unread and (changed or not block.known):
         seqs: list[Any] = [{"$new": index} for index in range(len(to_store))] if changed else block.seqs
         state[BLOCK] = {"messages": block.wires, "seqs": seqs, "hash": _hash(block.wires) if block.wires else None}
     if cut_from is not None and loaded.state.get(CUT, 0) > cut_from:

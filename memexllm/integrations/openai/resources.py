@@ -26,6 +26,7 @@ from memexllm.core.flow import arun, run
 from memexllm.integrations.openai.answers import answer_of
 from memexllm.integrations.openai.call import Call, raise_if_asked
 from memexllm.integrations.openai.client_history import NOT_GIVEN, pop_header
+from memexllm.integrations.openai.duck import is_stream, listening
 from memexllm.integrations.openai.info import attach
 from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
 from memexllm.integrations.openai.streams import listen
@@ -119,9 +120,7 @@ class Received:
         """An answer, or a stream, as the SDK has parsed it."""
         self._taken = True
         if isinstance(parsed, Stream | AsyncStream):
-            options = self._body.get("stream_options")
-            include_usage = isinstance(options, Mapping) and bool(options.get("include_usage"))
-            listen(parsed, self._call, include_usage, asynchronous=isinstance(parsed, AsyncStream))
+            listen(parsed, self._call, self._body, asynchronous=isinstance(parsed, AsyncStream))
         else:
             self.completion = parsed
         attach(parsed, self._call.info)
@@ -131,7 +130,12 @@ class Received:
         if self._taken:
             attach(result, self._call.info)
             return result
-        if isinstance(result, ChatCompletion | Stream | AsyncStream) or not hasattr(result, "http_response"):
+        if isinstance(result, ChatCompletion | Stream | AsyncStream):
+            self.take(result)
+            return result
+        if not hasattr(result, "http_response"):
+            if is_stream(result, self._body):  # a patched `create` may return what only iterates
+                return listening(result, self._call, self._body)
             self.take(result)
             return result
         attach(result, self._call.info)

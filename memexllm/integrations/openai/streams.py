@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from memexllm.core.errors import HistoryWriteError
@@ -27,32 +27,36 @@ class StreamRecorder:
     leaves the newer state with the first, who stores it as well: nobody waits, and the turn is there once.
     """
 
-    def __init__(self, call: Call, include_usage: bool) -> None:
+    def __init__(self, call: Call, request: Mapping[str, Any]) -> None:
         self.call = call
-        self._include_usage = include_usage
+        self._n_choices = request.get("n") or 1
+        options = request.get("stream_options")
+        self._include_usage = isinstance(options, Mapping) and bool(options.get("include_usage"))
         self._chunks = Chunks()
-        self._n_chunks = 0
         self._n_stored = 0
         self._answer_id: str | None = None
         self._complete = False
         self._lock = threading.Lock()
         self._wanted: Status | None = None
         self._storing = False
-        call.history.watch(call.thread_id, self)
+        call.history.watch(self)
+
+    @property
+    def thread_id(self) -> str:
+        return self.call.thread_id
 
     def hear(self, chunk: Any) -> bool:
         """Whether the answer is complete with this chunk and has to be stored before it is handed out."""
-        self._n_chunks += 1
         turning_point = self._chunks.add(chunk)
         return (
             turning_point
             and not self._complete
-            and self._chunks.finished
+            and self._chunks.n_finished >= self._n_choices
             and (not self._include_usage or self._chunks.usage is not None)
         )
 
     def finish(self) -> Flow[None]:
-        """Store the whole answer."""
+        """Store the whole answer. What a server says after it replaces it when the stream ends."""
         self._complete = True
         return self._store("complete")
 
@@ -61,23 +65,25 @@ class StreamRecorder:
         if self._has_news:
             yield from self.finish() if self._chunks.finished else self._store("incomplete")
 
-    def abandon(self) -> None:
-        """The reader is gone: store what was said now, or with the next call when now is no good moment."""
+    def end(self) -> None:
+        """The stream was closed or its reader is gone: store what was said, with the next call when now is no time."""
         if not self._has_news:
             return
         history = self.call.history
-        if history.manager.port.asynchronous:
-            loop = _running_loop()
-            if loop is not None:
-                task = loop.create_task(arun(self.interrupt()))
-                _background.add(task)
-                task.add_done_callback(_background.discard)
-        elif not in_step():  # a finaliser can run in the middle of a storage's own work
+        if in_step():  # a finaliser can run in the middle of a storage's own work
+            history.abandon(self)
+        elif not history.manager.port.asynchronous:
             run(self.interrupt())
+        elif (loop := _running_loop()) is not None:
+            task = loop.create_task(arun(self.interrupt()))
+            _background.add(task)
+            task.add_done_callback(_background.discard)
+        else:
+            history.abandon(self)
 
     @property
     def _has_news(self) -> bool:
-        return not self._complete and self._n_chunks > self._n_stored and self._chunks.said_something
+        return self._chunks.n_said > self._n_stored and self._chunks.said_something
 
     def raise_if_unsaved(self) -> None:
         """With `on_write_error="raise"`, after the last chunk: a failed write never takes a chunk from the caller."""
@@ -105,14 +111,16 @@ class StreamRecorder:
             return wanted
 
     def _store_once(self, status: Status) -> Flow[None]:
-        self._n_stored = self._n_chunks
+        self._n_stored = self._chunks.n_said
         answer = self._chunks.answer()
         if self._answer_id is None:
             turn = self.call.turn(answer, status)
             self._answer_id = self.call.info.message_ids[-1]
-            yield from self.call.write(turn)
+            yield from self.call.history.write(turn)
         else:
-            yield from self.call.replace_answer(answer, status, self._answer_id)
+            yield from self.call.history.write(self.call.later_turn(answer, status, self._answer_id))
+        if status == "complete":
+            self.call.history.forget(self)
 
 
 class ListeningIterator:
@@ -148,10 +156,10 @@ class ListeningIterator:
         close = getattr(self._inner, "close", None)
         if close is not None:
             close()
-        run(self._recorder.interrupt())
+        self._recorder.end()
 
     def __del__(self) -> None:
-        self._recorder.abandon()
+        self._recorder.end()
 
 
 class AsyncListeningIterator:
@@ -190,12 +198,12 @@ class AsyncListeningIterator:
         await arun(self._recorder.interrupt())
 
     def __del__(self) -> None:
-        self._recorder.abandon()
+        self._recorder.end()
 
 
-def listen(stream: Any, call: Call, include_usage: bool, *, asynchronous: bool) -> None:
-    """Listen to an SDK stream. Its response is watched too: `.stream()` helpers close that, not the stream."""
-    recorder = StreamRecorder(call, include_usage)
+def listen(stream: Any, call: Call, request: Mapping[str, Any], *, asynchronous: bool) -> None:
+    """Listen to the SDK stream of `request`. Its response is watched too: `.stream()` helpers close that one."""
+    recorder = StreamRecorder(call, request)
     kind = AsyncListeningIterator if asynchronous else ListeningIterator
     stream._iterator = kind(stream._iterator, recorder)
     response = getattr(stream, "response", None)
@@ -221,7 +229,7 @@ def _watch_close(response: Any, recorder: StreamRecorder, *, asynchronous: bool)
         try:
             inner_close()
         finally:
-            run(recorder.interrupt())
+            recorder.end()
 
     response.close = close
 

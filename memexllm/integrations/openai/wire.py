@@ -66,7 +66,7 @@ def answer_wire(message: Mapping[str, Any]) -> Wire:
         if key in kept or key == "parsed" or (key in _EMPTY_UNLESS_SET and not value):
             continue
         kept[key] = [_call_wire(call) for call in value] if key == "tool_calls" else value
-    return kept
+    return with_whole_characters(kept)  # type: ignore[no-any-return]  # a dict stays one
 
 
 def sendable(row: MessageRow, target: Sequence[str | None], replay_reasoning: ReplayReasoning) -> Wire:
@@ -117,6 +117,25 @@ def _call_wire(call: Any) -> Any:
     if isinstance(function, dict):
         kept["function"] = {key: value for key, value in function.items() if key != "parsed_arguments"}
     return kept
+
+
+def with_whole_characters(value: Any) -> Any:
+    """The same with no half characters in its texts.
+
+    Servers cut an emoji into two escapes, in two chunks even. Joined they are one character again; a half that is left
+    alone, which UTF-8 cannot express, becomes U+FFFD.
+    """
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
+    if isinstance(value, dict):
+        return {key: with_whole_characters(item) for key, item in value.items()}
+    return [with_whole_characters(item) for item in value] if isinstance(value, list) else value
 
 
 def _replay_audio(sent: Wire) -> None:
