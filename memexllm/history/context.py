@@ -20,6 +20,7 @@ from memexllm.storage.port import Reader
 BLOCK = "block"
 _HEAD_PAGE = 16
 _OPENER_PAGE = 100
+_RESULTS_PAGE = 16
 
 
 @dataclass(slots=True)
@@ -77,6 +78,8 @@ def load(reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int =
         else:
             rows = yield reader.rows()
             whole = True
+    if not whole:
+        rows = yield from _from_a_whole_exchange(reader, rows)
     if not block.known:
         leading = rows if whole else (yield from _leading(reader))
         block = _leading_block(leading)
@@ -99,10 +102,7 @@ def _with_opener(
     loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow], end: int | None
 ) -> Flow[list[MessageRow]]:
     """`rows` with the user message that opened the current turn in front, when it lies further back than they do."""
-    if loaded.whole or loaded.reader is None:
-        return list(rows)
-    rows = _from_a_whole_exchange(rows)
-    if any(_is_user(row) for row in (*rows, *incoming)):
+    if loaded.whole or loaded.reader is None or any(_is_user(row) for row in (*rows, *incoming)):
         return list(rows)
     before = rows[0].get("seq") if rows else end
     while True:
@@ -165,6 +165,19 @@ def _leading_block(rows: Sequence[MessageRow]) -> Block:
     return Block([row["wire"] for row in leading], [row["seq"] for row in leading if "seq" in row])
 
 
+def _from_a_whole_exchange(reader: Reader, rows: list[MessageRow]) -> Flow[list[MessageRow]]:
+    """`rows` with the call in front, when a bounded read began among its results."""
+    while rows and _is_result(rows[0]):
+        page: list[MessageRow] = yield reader.rows(before=rows[0].get("seq"), limit=_RESULTS_PAGE)
+        if not page:
+            break
+        start = len(page) - 1
+        while start > 0 and _is_result(page[start]):
+            start -= 1
+        rows = [*page[start:], *rows]
+    return rows
+
+
 def _leading(reader: Reader) -> Flow[list[MessageRow]]:
     """The beginning of a thread, as far as its block can reach."""
     found: list[MessageRow] = []
@@ -176,12 +189,8 @@ def _leading(reader: Reader) -> Flow[list[MessageRow]]:
             return found
 
 
-def _from_a_whole_exchange(rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
-    """A bounded read may begin among the results of a call it left out; those are no history on their own."""
-    start = 0
-    while start < len(rows) and rows[start]["wire"].get("role") in ("tool", "function"):
-        start += 1
-    return rows[start:]
+def _is_result(row: MessageRow) -> bool:
+    return row["wire"].get("role") in ("tool", "function")
 
 
 def _is_user(row: MessageRow) -> bool:

@@ -154,3 +154,25 @@ def test_a_window_that_begins_inside_an_exchange_is_no_broken_thread(strict: Ope
         )
     assert history_of(completion).saved
     assert strict.last_messages[-1] == {"role": "user", "content": "bye"}
+
+
+@pytest.mark.parametrize("n_calls", [2, 3, 40])
+@pytest.mark.parametrize("max_messages", [1, 2, 3])
+def test_the_open_exchange_is_whole_when_its_results_came_one_by_one(
+    strict: OpenAIServer, max_messages: int, n_calls: int
+) -> None:
+    calls = [{"id": f"c{n}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for n in range(n_calls)]
+    results: list[Wire] = [{"role": "tool", "tool_call_id": call["id"], "content": "42"} for call in calls]
+    told: list[Wire] = [
+        {"role": "user", "content": "look it up"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        *results[:-1],
+    ]
+    storage = MemoryStorage()
+    manager = HistoryManager(storage, FIFOAlgorithm(max_messages))
+    manager.create_thread(thread_id=THREAD_ID)
+    manager.add_messages(THREAD_ID, [Message(wire=wire) for wire in told])
+    with OpenAI(base_url=strict.base_url, api_key="local", max_retries=0) as original:
+        client: Any = with_history(original, history_manager=manager)
+        client.chat.completions.create(model="any", messages=results[-1:], thread_id=THREAD_ID)
+    assert strict.last_messages == [*told, results[-1]]
