@@ -6,11 +6,16 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai import InternalServerError
 
 from memexllm import FIFOAlgorithm
 from memexllm.core.errors import ConfigurationError
+from memexllm.core.flow import run
+from memexllm.history.context import Loaded
 from memexllm.integrations.openai import RepeatedDivergenceWarning
+from memexllm.integrations.openai.merge import merge
 from memexllm.testing.server import ServerError
 from tests.openai.storages import CountingStorage
 from tests.openai.talking import Talk, assistant, call, calling, said, sent, system, tool, turns, user
@@ -18,6 +23,7 @@ from tests.openai.talking import Talk, assistant, call, calling, said, sent, sys
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from memexllm.core.models import MessageRow
     from memexllm.testing.server import OpenAIServer
 
 
@@ -309,3 +315,29 @@ def test_the_same_call_again_after_it_failed_is_one_turn(server: OpenAIServer, t
         talk.say(user("two"))
     talk.say(user("two"))
     assert talk.stored_contents() == ["one", "You said: one", "two", "You said: two"]
+
+
+MESSAGES = st.sampled_from([user("yes"), assistant("ok")])
+
+
+@given(st.lists(MESSAGES, max_size=12), st.lists(MESSAGES, min_size=1, max_size=12))
+def test_the_overlap_is_the_longest_there_is(stored: list[Any], incoming: list[Any]) -> None:
+    rows: list[MessageRow] = [
+        {"id": str(seq), "created_at": 0, "wire": dict(wire), "seq": seq} for seq, wire in enumerate(stored)
+    ]
+    longest = max(
+        size for size in range(min(len(stored), len(incoming)) + 1) if stored[len(stored) - size :] == incoming[:size]
+    )
+    merged = run(merge(Loaded(rows=rows), incoming, "auto", lambda wire: {"id": "new", "created_at": 0, "wire": wire}))
+    if longest:
+        assert merged.history == rows
+        assert [row["wire"] for row in merged.new] == incoming[longest:]
+        assert merged.supersede_from is None
+    else:
+        kept = [row["wire"] for row in merged.history]
+        assert kept == stored[: len(kept)]
+        assert (merged.supersede_from is None) == (len(kept) == len(stored))
+        if merged.supersede_from is None:
+            assert [row["wire"] for row in merged.new] == incoming
+        else:
+            assert [*kept, *(row["wire"] for row in merged.new)] == incoming

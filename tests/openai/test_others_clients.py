@@ -364,6 +364,30 @@ class TestStreams:
         assert pieces.closed is (how != "generator")
         assert [(m.content, m.status) for m in manager.get_messages("t")][1] == ("Hel", "incomplete")
 
+    def test_one_that_breaks_keeps_what_was_said_and_raises_its_own_error(self, manager: HistoryManager) -> None:
+        def pieces() -> Iterator[dict[str, Any]]:
+            yield _piece("Hel")
+            raise OSError("the line is gone")
+
+        client = with_history(self.duck(lambda **_: pieces()), history_manager=manager)
+        stream = say(client, "one", stream=True)
+        next(stream)
+        with pytest.raises(OSError, match="the line is gone"):
+            next(stream)
+        assert [(m.content, m.status) for m in manager.get_messages("t")][1] == ("Hel", "incomplete")
+
+    async def test_an_async_one_that_breaks_keeps_what_was_said(self, manager: HistoryManager) -> None:
+        async def pieces() -> AsyncIterator[dict[str, Any]]:
+            yield _piece("Hel")
+            raise OSError("the line is gone")
+
+        client = with_history(self.duck(AsyncMock(side_effect=lambda **_: pieces())), history_manager=manager)
+        stream = await say(client, "one", stream=True)
+        await anext(stream)
+        with pytest.raises(OSError, match="the line is gone"):
+            await anext(stream)
+        assert [(m.content, m.status) for m in manager.get_messages("t")][1] == ("Hel", "incomplete")
+
     async def test_a_foreign_async_stream_is_listened_to(self, manager: HistoryManager) -> None:
         pieces = AsyncPieces("Hel", "lo.", "!")
         client = with_history(self.duck(AsyncMock(return_value=pieces)), history_manager=manager)

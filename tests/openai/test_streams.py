@@ -78,9 +78,7 @@ class TestSync:
 
     def test_it_is_stored_before_its_last_chunk_is_handed_out(self, client: Any, manager: HistoryManager) -> None:
         with begin(client) as stream:
-            for chunk in stream:
-                if chunk.choices[0].finish_reason:
-                    break
+            while not next(stream).choices[0].finish_reason:
                 assert stored(manager) == []
             assert stored(manager) == [("Tell me a story", "complete"), (STORY, "complete")]
             assert history_of(stream).saved
@@ -265,11 +263,16 @@ class TestSync:
         manager = HistoryManager(storage)
         with sdk_client(server) as original:
             client: Any = with_history(original, history_manager=manager)
-            stream = begin(client)
-            text = read_some(stream)
-            del stream
-            say(client, "elsewhere", thread_id="other")
+            gc.disable()
+            try:
+                stream = begin(client)
+                text = read_some(stream)
+                del stream
+                say(client, "elsewhere", thread_id="other")
+            finally:
+                gc.enable()
             assert storage.deepest_write == 1
+            assert [thread.id for thread in manager.list_threads()] == ["other"]
             client.flush()
             partial_of(manager, text)
 
@@ -303,9 +306,7 @@ class TestAsync:
         self, async_client: Any, manager: HistoryManager
     ) -> None:
         async with await begin(async_client) as stream:
-            async for chunk in stream:
-                if chunk.choices[0].finish_reason:
-                    break
+            while not (await anext(stream)).choices[0].finish_reason:
                 assert stored(manager) == []
             assert stored(manager) == [("Tell me a story", "complete"), (STORY, "complete")]
 

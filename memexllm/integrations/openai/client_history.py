@@ -141,10 +141,6 @@ class ClientHistory:
         with self._lock:
             self._open_streams.add(stream)
 
-    def forget(self, stream: Any) -> None:
-        with self._lock:
-            self._open_streams.discard(stream)
-
     def abandon(self, stream: Any) -> None:
         """Hold a stream nobody reads any more until the next call or `flush()` stores what it has said."""
         self._abandoned.put(stream)

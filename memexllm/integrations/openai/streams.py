@@ -119,8 +119,6 @@ class StreamRecorder:
             yield from self.call.history.write(turn)
         else:
             yield from self.call.history.write(self.call.later_turn(answer, status, self._answer_id))
-        if status == "complete":
-            self.call.history.forget(self)
 
 
 class ListeningIterator:
