@@ -120,9 +120,11 @@ def required(view: ContextView) -> list[bool]:
     """For each exchange of `view`, whether it is sent whatever fits.
 
     Those are the open exchange at the end, the user message that opened the current turn (an agent's task may be 400
-    messages back), and pinned messages.
+    messages back), and pinned messages. A turn whose answer has been given is over.
     """
     must = [exchange.pinned for exchange in view.exchanges]
+    if must and not view.incoming and _answers(view.exchanges[-1]):
+        return must
     if must and view.exchanges[-1].open:
         must[-1] = True
     if not any(row["wire"].get("role") == "user" for row in view.incoming):
@@ -131,6 +133,12 @@ def required(view: ContextView) -> list[bool]:
                 must[index] = True
                 break
     return must
+
+
+def _answers(exchange: Exchange) -> bool:
+    """Whether it is an assistant's last word: a message without calls."""
+    wire = exchange.rows[-1]["wire"]
+    return wire.get("role") == "assistant" and not (wire.get("tool_calls") or wire.get("function_call"))
 
 
 def with_required(view: ContextView, chosen: Sequence[Exchange]) -> list[Exchange]:

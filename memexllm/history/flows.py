@@ -100,7 +100,7 @@ def found(port: StoragePort, thread_id: str) -> Flow[Reader]:
 
 
 def _window(port: StoragePort, algorithm: BaseAlgorithm | None, loaded: Loaded, thread_id: str) -> Flow[Window]:
-    """The window as it stands. A cut that had to be found again is kept, so that it is found once."""
+    """The window as it stands, for callers who send it themselves: a cut that was found or moved is kept."""
     view = ContextView((), block=loaded.block.rows(), state=loaded.state)
     window = yield from choose_of_thread(algorithm, view, loaded, loaded.rows)
     if window.state:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from memexllm import HistoryManager, MemoryStorage
 from memexllm.algorithms import ContextView, FIFOAlgorithm
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import run
@@ -128,3 +129,11 @@ def test_an_old_function_call_goes_with_its_result() -> None:
     result = Message("function", "42", name="f").row()
     window = run(choose(FIFOAlgorithm(max_messages=1), ContextView((), incoming=[result]), rows))
     assert [row["id"] for row in window.rows] == ["u", "call"]
+
+
+def test_a_thread_looked_at_after_its_answer_shows_the_newest() -> None:
+    manager = HistoryManager(MemoryStorage(), FIFOAlgorithm(max_messages=1))
+    manager.create_thread(thread_id="t")
+    manager.add_message("t", "hi", "user")
+    manager.add_message("t", "hello", "assistant")
+    assert [message.text for message in manager.get_thread("t").messages] == ["hello"]

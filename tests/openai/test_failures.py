@@ -292,3 +292,15 @@ with OpenAI(base_url=sys.argv[1], api_key="local") as original:
     subprocess.run([sys.executable, "-c", program, server.base_url, path], check=True, capture_output=True)
     with HistoryManager(path) as manager:
         assert [message.content for message in manager.get_messages("t")] == ["hi", "You said: hi"]
+
+
+def test_a_thread_that_was_deleted_stays_deleted(server: OpenAIServer) -> None:
+    storage = FailingStorage()
+    with sdk_client(server) as original:
+        client: Any = with_history(original, storage=storage)
+        client.chat.completions.create(model="m", messages=[user("keep")], thread_id="t")
+        storage.failing_writes = 2
+        client.chat.completions.create(model="m", messages=[user("one")], thread_id="t")
+        client.history.delete_thread("t")
+        client.flush()
+        assert client.history.list_threads() == []

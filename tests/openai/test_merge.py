@@ -21,9 +21,9 @@ from tests.openai.storages import CountingStorage
 from tests.openai.talking import Talk, assistant, call, calling, said, sent, system, tool, turns, user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from memexllm.core.models import MessageRow
+    from memexllm.core.wire import MessageRow
     from memexllm.testing.server import OpenAIServer
 
 
@@ -328,7 +328,11 @@ def test_the_overlap_is_the_longest_there_is(stored: list[Any], incoming: list[A
     longest = max(
         size for size in range(min(len(stored), len(incoming)) + 1) if stored[len(stored) - size :] == incoming[:size]
     )
-    merged = run(merge(Loaded(rows=rows), incoming, "auto", lambda wire: {"id": "new", "created_at": 0, "wire": wire}))
+
+    def rows_of(wires: Sequence[dict[str, Any]]) -> list[MessageRow]:
+        return [{"id": "new", "created_at": 0, "wire": wire} for wire in wires]
+
+    merged = run(merge(Loaded(rows=rows), incoming, "auto", rows_of))
     if longest:
         assert merged.history == rows
         assert [row["wire"] for row in merged.new] == incoming[longest:]

@@ -408,3 +408,12 @@ class TestStreams:
         client = with_history(self.duck(create), history_manager=manager)
         assert len([piece async for piece in await say(client, "one", stream=True)]) == 2
         assert contents(manager) == ["one", "Hello."]
+
+
+def test_a_mock_may_be_told_its_answer_by_attribute() -> None:
+    mock = MagicMock()
+    mock.chat.completions.create.return_value.choices[0].message.content = "hi"
+    storage = MemoryStorage()
+    client: Any = with_history(mock, storage=storage)
+    client.chat.completions.create(messages=[user("x")], thread_id="t")
+    assert [message.text for message in storage.read_messages("t")] == ["x", "hi"]

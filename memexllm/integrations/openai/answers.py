@@ -29,7 +29,10 @@ class Answer:
 def answer_of(completion: Any) -> Answer:
     """Of a chat completion, or of whatever a mock returned in its place; without choices there is no wire."""
     choices = get(completion, "choices")
-    if not choices or not isinstance(choices, list | tuple):
+    if not isinstance(choices, list | tuple):
+        # A mock's `choices[0]` is there although its `choices` is no list.
+        choices = [choices[0]] if hasattr(type(choices), "__getitem__") and not isinstance(choices, dict | str) else []
+    if not choices:
         return Answer(None)
     wire = _plain_text(get(choices[0], "message"))
     wires = [wire] if wire is not None and len(choices) == 1 else _wires(choices)

@@ -104,7 +104,10 @@ class Call:
         rows = list(merged.stored)
         if answer.wire is not None:
             rows.append(self._answer_row(answer, status, answer_id))
-        changes: dict[str, Any] = {"create": {} if self._scope.user_id is None else {"user_id": self._scope.user_id}}
+        changes: dict[str, Any] = {}
+        if self._loaded.head is None:
+            # Only then: a thread that is deleted while its answer is on the way stays deleted.
+            changes["create"] = {} if self._scope.user_id is None else {"user_id": self._scope.user_id}
         state = {**merged.state, **self._window.state}
         if state:
             changes["state"] = state
