@@ -26,7 +26,7 @@ from memexllm.storage import SQLiteStorage
 TEXT = "x" * 400
 N_NEWEST = 20
 SHORT, LONG = 10, 100_000
-N_SHORT_THREADS = 200
+N_THREADS_IN_TURN = 200
 CALL = CallInfo(
     model="gpt-4o",
     server="https://api.openai.com/v1/",
@@ -102,8 +102,8 @@ def our_append(storage: SQLiteStorage, threads: list[str]) -> Batch:
     return append
 
 
-def compare(folder: Path, length: int, *, n_rounds: int) -> None:
-    threads = [f"thread-{number}" for number in range(N_SHORT_THREADS if length == SHORT else 1)]
+def compare(folder: Path, length: int, n_threads: int, *, n_rounds: int) -> None:
+    threads = [f"thread-{number}" for number in range(n_threads)]
     rows = raw(folder / "rows.db", threads, length)
     touched = raw(folder / "touched.db", threads, length)
     storage = ours(folder / "memexllm.db", threads, length)
@@ -123,7 +123,9 @@ def compare(folder: Path, length: int, *, n_rounds: int) -> None:
         for _ in range(n_operations):
             storage.read_messages(thread, limit=N_NEWEST)
 
-    print(f"threads of {length:,} messages")
+    print(
+        f"{n_threads} threads in turn, of {length:,} messages" if n_threads > 1 else f"a thread of {length:,} messages"
+    )
     found = measured(
         {
             "raw rows": raw_append(rows, threads, length, touch=False),
@@ -152,9 +154,9 @@ def compare(folder: Path, length: int, *, n_rounds: int) -> None:
 
 
 def main() -> None:
-    for length in (SHORT, LONG):
+    for length, n_threads in ((SHORT, 1), (LONG, 1), (SHORT, N_THREADS_IN_TURN)):
         with tempfile.TemporaryDirectory() as folder:
-            compare(Path(folder), length, n_rounds=150)
+            compare(Path(folder), length, n_threads, n_rounds=150)
 
 
 if __name__ == "__main__":

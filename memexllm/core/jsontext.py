@@ -17,17 +17,16 @@ from memexllm.core.errors import ValidationError
 _BRACKETS_THAT_MAY_NEST_TOO_DEEPLY = 190
 
 
-def dumps(value: Any, what: str = "value") -> str:
-    """`value` as JSON text; `what` names it in a `ValidationError` ("message", "metadata")."""
+def dumps(value: Any, what: str = "value", *, flat: bool = False) -> str:
+    """`value` as JSON text; `what` names it in a `ValidationError` ("message", "metadata").
+
+    `flat` promises that it holds neither floats nor deep nesting, which need not be looked for then.
+    """
     try:
         data = to_json(value)
     except (PydanticSerializationError, ValueError, UnicodeEncodeError, RecursionError) as error:
         raise ValidationError(f"{what} cannot be stored as JSON: {_reason(error)}") from None
-    if (
-        b"NaN" in data
-        or b"Infinity" in data
-        or data.count(b"{") + data.count(b"[") > _BRACKETS_THAT_MAY_NEST_TOO_DEEPLY
-    ):
+    if not flat and (b"NaN" in data or b"Infinity" in data or _may_nest_too_deeply(data)):
         _check_readable(data, what)
     return data.decode()
 
@@ -35,6 +34,13 @@ def dumps(value: Any, what: str = "value") -> str:
 def loads(text: str) -> Any:
     """The value of JSON text written by `dumps`; anything else raises `ValueError`."""
     return from_json(text)
+
+
+def _may_nest_too_deeply(data: bytes) -> bool:
+    return (
+        len(data) > 2 * _BRACKETS_THAT_MAY_NEST_TOO_DEEPLY
+        and data.count(b"{") + data.count(b"[") > _BRACKETS_THAT_MAY_NEST_TOO_DEEPLY
+    )
 
 
 def _check_readable(data: bytes, what: str) -> None:

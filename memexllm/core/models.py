@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self, TypeVar
 
-import pydantic
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from memexllm.core.errors import ValidationError
 from memexllm.core.moments import Moment, from_micros, new_id, to_micros, utc_now
+from memexllm.core.refusals import refusals
 from memexllm.core.wire import (
     MessageRow,
     Status,
@@ -60,6 +60,7 @@ class TokenCount(BaseModel):
 _ABSENT: Any = object()
 _NONE_GIVEN = (None,) * 7
 _M = TypeVar("_M", bound=BaseModel)
+_new = object.__new__
 _set = object.__setattr__
 _set_names, _set_extra, _set_private = (
     BaseModel.__dict__[name].__set__
@@ -72,16 +73,12 @@ def _trusted(cls: type[_M], fields: dict[str, Any]) -> _M:
 
     It is what pydantic's own validation leaves behind; `model_construct` does the same at three times the price.
     """
-    instance = cls.__new__(cls)
-    _fill(instance, fields)
-    return instance
-
-
-def _fill(instance: BaseModel, fields: dict[str, Any]) -> None:
+    instance = _new(cls)
     _set(instance, "__dict__", fields)
     _set_names(instance, set(fields))
     _set_extra(instance, None)
     _set_private(instance, None)
+    return instance
 
 
 class Message(BaseModel):
@@ -160,9 +157,12 @@ class Message(BaseModel):
         ours = (id, created_at, metadata, turn_id, call, tokens, seq)
         if ours == _NONE_GIVEN and status == "complete" and superseded is False and pinned is False:
             # Only the wire form was given, and that is checked: pydantic has nothing to validate.
-            _fill(self, values)
+            _set(self, "__dict__", values)
+            _set_names(self, set(values))
+            _set_extra(self, None)
+            _set_private(self, None)
             return
-        with _refusals("message"):
+        with refusals("message"):
             super().__init__(**values)
 
     @classmethod
@@ -180,25 +180,27 @@ class Message(BaseModel):
 
     def row(self) -> MessageRow:
         """The message as plain JSON; `wire` and `metadata` are the message's own dicts, not copies."""
-        row: MessageRow = {"id": self.id, "created_at": to_micros(self.created_at), "wire": self.wire}
-        if self.seq is not None:
-            row["seq"] = self.seq
-        if self.status != "complete":
-            row["status"] = self.status
-        if self.superseded:
+        fields = self.__dict__
+        row: MessageRow = {"id": fields["id"], "created_at": to_micros(fields["created_at"]), "wire": fields["wire"]}
+        if fields["seq"] is not None:
+            row["seq"] = fields["seq"]
+        if fields["status"] != "complete":
+            row["status"] = fields["status"]
+        if fields["superseded"]:
             row["superseded"] = True
-        if self.pinned:
+        if fields["pinned"]:
             row["pinned"] = True
-        if self.turn_id is not None:
-            row["turn_id"] = self.turn_id
-        if self.metadata:
-            row["metadata"] = self.metadata
-        call = self.call
+        if fields["turn_id"] is not None:
+            row["turn_id"] = fields["turn_id"]
+        if fields["metadata"]:
+            row["metadata"] = fields["metadata"]
+        call: CallInfo | None = fields["call"]
         if call is not None:
             row["origin"] = [call.server, call.model]
             row["call"] = {key: value for key, value in call.__dict__.items() if value is not None}
-        if self.tokens is not None:
-            row["tokens"] = [self.tokens.count, self.tokens.encoding]
+        tokens: TokenCount | None = fields["tokens"]
+        if tokens is not None:
+            row["tokens"] = [tokens.count, tokens.encoding]
         return row
 
     def __eq__(self, other: object) -> bool:
@@ -339,7 +341,7 @@ class Thread(BaseModel):
         stored_messages: int | None = None,
     ) -> None:
         created = utc_now() if created_at is None else created_at
-        with _refusals("thread"):
+        with refusals("thread"):
             super().__init__(
                 id=new_id() if id is None else id,
                 messages=list(messages),
@@ -384,19 +386,3 @@ class Thread(BaseModel):
         return f"Thread(id={self.id!r}, messages={self.message_count}{loaded}, version={self.version})"
 
     __str__ = __repr__
-
-
-class _refusals:  # noqa: N801 - reads as a clause: with _refusals("message")
-    """Turns pydantic's error into ours, without the values it quotes: they are someone's conversation."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, pydantic.ValidationError):
-            problems = error.errors(include_input=False, include_url=False, include_context=False)
-            told = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems[:3])
-            raise ValidationError(f"{self.what} refused: {told}") from None

@@ -19,7 +19,7 @@ from memexllm.storage import _sqlite_schema
 from memexllm.storage._locks import held_across_fork
 
 R = TypeVar("R")
-Work = Callable[[sqlite3.Connection], R]
+Work = Callable[[sqlite3.Connection | sqlite3.Cursor], R]
 
 # Connections a forked child inherited. Closing them there would run SQLite's clean-up on the parent's file.
 _inherited: list[list[sqlite3.Connection]] = []
@@ -39,57 +39,46 @@ class Connections:
         self._pid = os.getpid()
         self._idle: list[sqlite3.Connection] = []
         self._generation = 0
-        # One writer at a time within the process: waiting here is fair, waiting in SQLite is polling.
-        self._writing = threading.RLock()
-        self._memory_lock = held_across_fork() if self._in_memory else contextlib.nullcontext()
+        # In memory there is one connection, for one thread at a time. On a file there is one writer at a time within
+        # the process: waiting here is fair, waiting in SQLite is polling.
+        self._writing = held_across_fork() if self._in_memory else threading.RLock()
+        self._reading = self._writing if self._in_memory else contextlib.nullcontext()
 
     def read(self, operation: str, work: Work[R]) -> R:
         """`work` on a connection outside a transaction."""
-        with self._memory_lock:
+        with self._reading:
             return self._perform(operation, work)
 
     def snapshot(self, operation: str, work: Work[R]) -> R:
         """`work` that sees one state of the file, however many statements it runs."""
 
-        def in_transaction(connection: sqlite3.Connection) -> R:
-            connection.execute("BEGIN")
+        def in_transaction(db: sqlite3.Connection | sqlite3.Cursor) -> R:
+            db.execute("BEGIN")
             try:
-                return work(connection)
+                return work(db)
             finally:
-                connection.execute("ROLLBACK")
+                db.execute("ROLLBACK")
 
         return self.read(operation, in_transaction)
 
     def write(self, operation: str, work: Work[R]) -> R:
         """`work` as one transaction: committed whole, or not at all when it raises."""
-
-        def in_transaction(connection: sqlite3.Connection) -> R:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return result
-
         if self._pid != os.getpid():
             self._leave_inherited()
-        with self._writing, self._memory_lock:
-            return self._perform(operation, in_transaction)
+        with self._writing:
+            return self._perform(operation, work, in_transaction=True)
 
     def close(self) -> None:
         """Close idle connections; those in use are closed when they come back."""
         if self._pid != os.getpid():
             self._leave_inherited()
             return
-        with self._memory_lock:
+        with self._reading:
             self._generation += 1
             while self._idle:
                 self._idle.pop().close()
 
-    def _perform(self, operation: str, work: Work[R]) -> R:
+    def _perform(self, operation: str, work: Work[R], *, in_transaction: bool = False) -> R:
         if self._pid != os.getpid():
             self._leave_inherited()
         generation = self._generation
@@ -99,7 +88,7 @@ class Connections:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._open()
-            return work(connection)
+            return _transacted(connection, work) if in_transaction else work(connection)
         except UnicodeEncodeError:
             raise ValidationError(
                 f"Failed to {operation}: an id or text holds a lone surrogate, which no database can store"
@@ -202,3 +191,16 @@ def _is_busy(error: sqlite3.Error) -> bool:
 def _quotes_text(error: sqlite3.Error) -> bool:
     """Whether this is the Python module's complaint of bytes that are not UTF-8, which shows them."""
     return _code(error) is None and str(error).startswith("Could not decode to UTF-8")
+
+
+def _transacted(connection: sqlite3.Connection, work: Work[R]) -> R:
+    cursor = connection.cursor()
+    cursor.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(cursor)
+        cursor.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result

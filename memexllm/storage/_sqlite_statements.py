@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from memexllm.core import jsontext
 from memexllm.core.errors import CorruptThreadError
@@ -12,6 +12,9 @@ from memexllm.core.models import Thread
 from memexllm.core.moments import from_micros, micros_now, to_micros
 from memexllm.storage._rows import Encoded, decode_wire, with_seq
 from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK
+
+Executor = sqlite3.Connection | sqlite3.Cursor
+"""What runs a statement: a connection, or one cursor for all statements of a transaction."""
 
 _WIRE = (
     "CASE WHEN superseded = 0 AND tokens_text IS NULL THEN wire_text ELSE '{'"
@@ -51,44 +54,42 @@ _READ = {
 }
 
 
-class Log(NamedTuple):
-    """Where a thread's messages lie, and what changes on every write."""
+class Log:
+    """Where a thread's messages lie, and what changes on every write. `first` and `last` bound its positions."""
 
-    id: int
-    next_seq: int
-    message_count: int
-    version: int
-    user_id: str | None
-    updated_minute: int
+    __slots__ = ("first", "id", "last", "message_count", "next_seq", "updated_minute", "user_id", "version")
 
-    @property
-    def first(self) -> int:
-        """The lowest position in it."""
-        return self.id << SEQ_BITS
-
-    @property
-    def last(self) -> int:
-        return self.first | SEQ_MASK
+    def __init__(
+        self, log_id: int, next_seq: int, message_count: int, version: int, user_id: str | None, updated_minute: int
+    ) -> None:
+        self.id = log_id
+        self.next_seq = next_seq
+        self.message_count = message_count
+        self.version = version
+        self.user_id = user_id
+        self.updated_minute = updated_minute
+        self.first = log_id << SEQ_BITS
+        self.last = self.first | SEQ_MASK
 
 
-def find_log(connection: sqlite3.Connection, thread_id: str) -> Log | None:
-    row = connection.execute(_LOG, (thread_id,)).fetchone()
-    return None if row is None else Log._make(row)
+def find_log(db: Executor, thread_id: str) -> Log | None:
+    row = db.execute(_LOG, (thread_id,)).fetchone()
+    return None if row is None else Log(*row)
 
 
-def note_write(connection: sqlite3.Connection, thread_id: str, log: Log, added: int, message_count: int) -> None:
+def note_write(db: Executor, thread_id: str, log: Log, added: int, message_count: int) -> None:
     """Note that a write added `added` messages and left so many live ones."""
     now = micros_now()
-    connection.execute(_NOTE, (log.next_seq + added, message_count, log.version + 1, now, log.id))
+    db.execute(_NOTE, (log.next_seq + added, message_count, log.version + 1, now, log.id))
     if now // _MINUTE != log.updated_minute:
-        connection.execute("UPDATE threads SET updated_minute = ? WHERE id = ?", (now // _MINUTE, thread_id))
+        db.execute("UPDATE threads SET updated_minute = ? WHERE id = ?", (now // _MINUTE, thread_id))
 
 
-def insert_thread(connection: sqlite3.Connection, thread: Thread, next_seq: int = 0, message_count: int = 0) -> Log:
+def insert_thread(db: Executor, thread: Thread, next_seq: int = 0, message_count: int = 0) -> Log:
     """An empty log and the thread's row."""
-    log_id = insert_log(connection, next_seq, message_count, thread.version, to_micros(thread.updated_at))
+    log_id = insert_log(db, next_seq, message_count, thread.version, to_micros(thread.updated_at))
     minute = to_micros(thread.updated_at) // _MINUTE
-    connection.execute(
+    db.execute(
         "INSERT INTO threads (id, log_id, user_id, title, metadata, state, created_at, updated_minute)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (thread.id, log_id, *_fields(thread), minute),
@@ -96,21 +97,21 @@ def insert_thread(connection: sqlite3.Connection, thread: Thread, next_seq: int 
     return Log(log_id, next_seq, message_count, thread.version, thread.user_id, minute)
 
 
-def replace_thread(connection: sqlite3.Connection, thread: Thread, old: Log, next_seq: int, message_count: int) -> Log:
+def replace_thread(db: Executor, thread: Thread, old: Log, next_seq: int, message_count: int) -> Log:
     """The thread's row with a new, empty log; the old one goes."""
-    log_id = insert_log(connection, next_seq, message_count, thread.version, to_micros(thread.updated_at))
+    log_id = insert_log(db, next_seq, message_count, thread.version, to_micros(thread.updated_at))
     minute = to_micros(thread.updated_at) // _MINUTE
-    connection.execute(
+    db.execute(
         "UPDATE threads SET log_id = ?, user_id = ?, title = ?, metadata = ?, state = ?, created_at = ?,"
         " updated_minute = ? WHERE id = ?",
         (log_id, *_fields(thread), minute, thread.id),
     )
-    drop_log(connection, old.id)
+    drop_log(db, old.id)
     return Log(log_id, next_seq, message_count, thread.version, thread.user_id, minute)
 
 
-def insert_log(connection: sqlite3.Connection, next_seq: int, message_count: int, version: int, updated_at: int) -> int:
-    inserted = connection.execute(
+def insert_log(db: Executor, next_seq: int, message_count: int, version: int, updated_at: int) -> int:
+    inserted = db.execute(
         "INSERT INTO logs (next_seq, message_count, version, updated_at) VALUES (?, ?, ?, ?)",
         (next_seq, message_count, version, updated_at),
     )
@@ -122,9 +123,9 @@ def _fields(thread: Thread) -> tuple[str | None, str | None, str, str, int]:
     return thread.user_id, thread.title, metadata, state, to_micros(thread.created_at)
 
 
-def insert_messages(connection: sqlite3.Connection, log: Log, seqs: Iterable[int], encoded: Sequence[Encoded]) -> None:
+def insert_messages(db: Executor, log: Log, seqs: Iterable[int], encoded: Sequence[Encoded]) -> None:
     first = log.first
-    connection.executemany(
+    db.executemany(
         _INSERT,
         [
             (first | seq, each.superseded, with_seq(each.wire_text, seq), each.extra_text, each.tokens_text)
@@ -133,48 +134,48 @@ def insert_messages(connection: sqlite3.Connection, log: Log, seqs: Iterable[int
     )
 
 
-def supersede(connection: sqlite3.Connection, log: Log, supersede_from: int | None, supersede: Collection[int]) -> int:
+def supersede(db: Executor, log: Log, supersede_from: int | None, supersede: Collection[int]) -> int:
     """How many live messages were superseded."""
     ranges = [(log.first | seq, log.first | seq) for seq in _inside(supersede)]
     if supersede_from is not None and supersede_from <= SEQ_MASK:
         ranges.append((log.first | max(supersede_from, 0), log.last))
     changed = 0
     for bounds in ranges:
-        changed += connection.execute(
+        changed += db.execute(
             "UPDATE messages SET superseded = 1 WHERE position BETWEEN ? AND ? AND superseded = 0", bounds
         ).rowcount
     return changed
 
 
-def note_counts(connection: sqlite3.Connection, log: Log, counts: Mapping[int, tuple[int, str]]) -> None:
-    connection.executemany(
+def note_counts(db: Executor, log: Log, counts: Mapping[int, tuple[int, str]]) -> None:
+    db.executemany(
         "UPDATE messages SET tokens_text = ? WHERE position = ?",
         [(jsontext.dumps(list(counts[seq])), log.first | seq) for seq in _inside(counts)],
     )
 
 
-def drop_oldest(connection: sqlite3.Connection, log: Log, keep: int) -> None:
+def drop_oldest(db: Executor, log: Log, keep: int) -> None:
     """Delete what lies before the newest `keep` live messages."""
-    connection.execute(
+    db.execute(
         "DELETE FROM messages WHERE position >= ? AND position < (SELECT position FROM messages"
         " WHERE position BETWEEN ? AND ? AND superseded = 0 ORDER BY position DESC LIMIT 1 OFFSET ?)",
         (log.first, log.first, log.last, keep - 1),
     )
 
 
-def drop_log(connection: sqlite3.Connection, log_id: int) -> None:
+def drop_log(db: Executor, log_id: int) -> None:
     """A log whose thread is gone goes as well, unless a fork still reads it."""
-    forks = connection.execute("SELECT EXISTS (SELECT 1 FROM logs WHERE parent_id = ?)", (log_id,)).fetchone()
+    forks = db.execute("SELECT EXISTS (SELECT 1 FROM logs WHERE parent_id = ?)", (log_id,)).fetchone()
     if not forks[0]:
         low = log_id << SEQ_BITS
-        connection.execute("DELETE FROM messages WHERE position BETWEEN ? AND ?", (low, low | SEQ_MASK))
-        connection.execute("DELETE FROM logs WHERE id = ?", (log_id,))
+        db.execute("DELETE FROM messages WHERE position BETWEEN ? AND ?", (low, low | SEQ_MASK))
+        db.execute("DELETE FROM logs WHERE id = ?", (log_id,))
 
 
-def find_message(connection: sqlite3.Connection, thread_id: str, log: Log, message_id: str) -> tuple[int, int] | None:
+def find_message(db: Executor, thread_id: str, log: Log, message_id: str) -> tuple[int, int] | None:
     """(position, superseded). Newest first: what is replaced is nearly always the thread's last message."""
     # SQLite's JSON functions end a text at NUL, so what they find is looked at again.
-    candidates = connection.execute(
+    candidates = db.execute(
         "SELECT position, superseded, wire_text FROM messages WHERE position BETWEEN ? AND ?"
         " AND wire_text ->> '$.id' = ? ORDER BY position DESC",
         (log.first, log.last, message_id.partition("\x00")[0]),
@@ -185,23 +186,23 @@ def find_message(connection: sqlite3.Connection, thread_id: str, log: Log, messa
     return None
 
 
-def patch_state(connection: sqlite3.Connection, thread_id: str, patch: Mapping[str, Any]) -> None:
-    (text,) = connection.execute("SELECT state FROM threads WHERE id = ?", (thread_id,)).fetchone()
+def patch_state(db: Executor, thread_id: str, patch: Mapping[str, Any]) -> None:
+    (text,) = db.execute("SELECT state FROM threads WHERE id = ?", (thread_id,)).fetchone()
     state = {**_parsed(thread_id, text), **patch}
-    connection.execute("UPDATE threads SET state = ? WHERE id = ?", (jsontext.dumps(state, "state"), thread_id))
+    db.execute("UPDATE threads SET state = ? WHERE id = ?", (jsontext.dumps(state, "state"), thread_id))
 
 
-def read_head(connection: sqlite3.Connection, thread_id: str) -> Thread | None:
-    row = connection.execute(_HEAD, (thread_id,)).fetchone()
+def read_head(db: Executor, thread_id: str) -> Thread | None:
+    row = db.execute(_HEAD, (thread_id,)).fetchone()
     return None if row is None else _head(row)
 
 
-def read_heads(connection: sqlite3.Connection, limit: int, offset: int) -> list[Thread]:
-    return [_head(row) for row in connection.execute(_PAGE, (limit, offset))]
+def read_heads(db: Executor, limit: int, offset: int) -> list[Thread]:
+    return [_head(row) for row in db.execute(_PAGE, (limit, offset))]
 
 
 def read_texts(
-    connection: sqlite3.Connection,
+    db: Executor,
     thread_id: str,
     limit: int | None,
     before: int | None,
@@ -215,7 +216,7 @@ def read_texts(
     low = -1 if after is None else max(-1, min(after, SEQ_MASK))
     high = SEQ_MASK + 1 if before is None else max(0, min(before, SEQ_MASK + 1))
     statement = _READ[wire, live, limit is not None and after is None]
-    (texts,) = connection.execute(statement, (low, high, thread_id, -1 if limit is None else limit)).fetchone()
+    (texts,) = db.execute(statement, (low, high, thread_id, -1 if limit is None else limit)).fetchone()
     return texts  # type: ignore[no-any-return]  # group_concat gives a string, or None for no rows
 
 

@@ -21,7 +21,7 @@ from memexllm.storage._defaults import (
     unknown_thread,
 )
 from memexllm.storage._locks import held_across_fork
-from memexllm.storage._rows import decode_messages, decode_wire, encode, positions, with_marks, with_seq
+from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions, with_marks, with_seq
 from memexllm.storage.base import BaseStorage, refuse_partial
 
 
@@ -207,7 +207,7 @@ class MemoryStorage(BaseStorage):
         return log
 
     def _add(self, log: _Log, message: Message | MessageRow, seq: int) -> None:
-        encoded = encode(message)
+        encoded = Encoded(message)
         text = with_seq(encoded.wire_text, seq)
         log.entries.append(_Entry(seq, encoded.id, text, encoded.extra_text, encoded.tokens_text, encoded.superseded))
         log.next_seq = max(log.next_seq, seq + 1)

@@ -7,7 +7,6 @@ thread's length; a read of the newest messages walks the table backwards from th
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,7 +22,7 @@ from memexllm.storage._defaults import (
     unknown_message,
     unknown_thread,
 )
-from memexllm.storage._rows import decode_messages, decode_wire, encode, positions
+from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions
 from memexllm.storage._sqlite_connections import Connections
 from memexllm.storage._sqlite_schema import SEQ_MASK
 from memexllm.storage.base import BaseStorage, refuse_partial
@@ -60,35 +59,35 @@ class SQLiteStorage(BaseStorage):
 
     def save_thread(self, thread: Thread) -> None:
         refuse_partial(thread)
-        encoded = [encode(message) for message in thread.messages]
+        encoded = [Encoded(message) for message in thread.messages]
         seqs = list(positions(thread.messages))
         jsontext.dumps([thread.metadata, thread.state], "metadata")
 
-        def save(connection: sqlite3.Connection) -> None:
+        def save(db: sql.Executor) -> None:
             live = sum(not each.superseded for each in encoded)
             kept = live if self.max_messages is None else min(live, self.max_messages)
             next_seq = seqs[-1] + 1 if seqs else 0
-            old = sql.find_log(connection, thread.id)
+            old = sql.find_log(db, thread.id)
             if old is None:
-                log = sql.insert_thread(connection, thread, next_seq, kept)
+                log = sql.insert_thread(db, thread, next_seq, kept)
             else:
                 replacing = thread.changed(version=max(thread.version, old.version + 1))
-                log = sql.replace_thread(connection, replacing, old, max(next_seq, old.next_seq), kept)
-            sql.insert_messages(connection, log, seqs, encoded)
+                log = sql.replace_thread(db, replacing, old, max(next_seq, old.next_seq), kept)
+            sql.insert_messages(db, log, seqs, encoded)
             if kept < live:
-                sql.drop_oldest(connection, log, kept)
+                sql.drop_oldest(db, log, kept)
 
         self._connections.write("save thread", save)
 
     def get_thread(self, thread_id: str, message_limit: int | None = None) -> Thread | None:
         """The whole thread; with `message_limit` its newest live messages, as a partial thread."""
 
-        def read(connection: sqlite3.Connection) -> tuple[Thread | None, str | None]:
-            head = sql.read_head(connection, thread_id)
+        def read(db: sql.Executor) -> tuple[Thread | None, str | None]:
+            head = sql.read_head(db, thread_id)
             if head is None:
                 return None, None
             live = message_limit is not None
-            return head, sql.read_texts(connection, thread_id, message_limit, None, None, wire=False, live=live)
+            return head, sql.read_texts(db, thread_id, message_limit, None, None, wire=False, live=live)
 
         thread, texts = self._connections.snapshot("get thread", read)
         if thread is None:
@@ -100,13 +99,13 @@ class SQLiteStorage(BaseStorage):
 
     def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
         """Threads in creation order, without their messages (`partial`)."""
-        return self._connections.read("list threads", lambda connection: sql.read_heads(connection, limit, offset))
+        return self._connections.read("list threads", lambda db: sql.read_heads(db, limit, offset))
 
     def delete_thread(self, thread_id: str) -> bool:
-        def delete(connection: sqlite3.Connection) -> bool:
-            found = connection.execute("DELETE FROM threads WHERE id = ? RETURNING log_id", (thread_id,)).fetchall()
+        def delete(db: sql.Executor) -> bool:
+            found = db.execute("DELETE FROM threads WHERE id = ? RETURNING log_id", (thread_id,)).fetchall()
             for (log_id,) in found:
-                sql.drop_log(connection, log_id)
+                sql.drop_log(db, log_id)
             return bool(found)
 
         return self._connections.write("delete thread", delete)
@@ -123,53 +122,53 @@ class SQLiteStorage(BaseStorage):
         create: Mapping[str, Any] | None = None,
         counts: Mapping[int, tuple[int, str]] | None = None,
     ) -> int:
-        encoded = [encode(message) for message in messages]
-        n_live = sum(not each.superseded for each in encoded)
+        encoded = [Encoded(message) for message in messages]
+        n_live = len([each for each in encoded if not each.superseded])
 
-        def append(connection: sqlite3.Connection) -> int:
-            log = sql.find_log(connection, thread_id)
+        def append(db: sql.Executor) -> int:
+            log = sql.find_log(db, thread_id)
             if log is None:
                 if create is None:
                     raise unknown_thread(thread_id)
-                log = sql.insert_thread(connection, Thread(thread_id, **create))
+                log = sql.insert_thread(db, Thread(thread_id, **create))
             elif create is not None:
                 check_user(thread_id, log.user_id, create)
             check_version(thread_id, log.version, expected_version)
             live = log.message_count + n_live
             if supersede_from is not None or supersede:
-                live -= sql.supersede(connection, log, supersede_from, supersede)
+                live -= sql.supersede(db, log, supersede_from, supersede)
             if counts:
-                sql.note_counts(connection, log, counts)
-            sql.insert_messages(connection, log, range(log.next_seq, log.next_seq + len(encoded)), encoded)
+                sql.note_counts(db, log, counts)
+            sql.insert_messages(db, log, range(log.next_seq, log.next_seq + len(encoded)), encoded)
             if state:
-                sql.patch_state(connection, thread_id, resolve_new(state, log.next_seq))
+                sql.patch_state(db, thread_id, resolve_new(state, log.next_seq))
             if self.max_messages is not None and live > self.max_messages:
-                sql.drop_oldest(connection, log, self.max_messages)
+                sql.drop_oldest(db, log, self.max_messages)
                 live = self.max_messages
-            sql.note_write(connection, thread_id, log, len(encoded), live)
+            sql.note_write(db, thread_id, log, len(encoded), live)
             return log.version + 1
 
         return self._connections.write("add message to thread", append)
 
     def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
-        encoded = encode(message)
+        encoded = Encoded(message)
 
-        def replace(connection: sqlite3.Connection) -> None:
-            log = sql.find_log(connection, thread_id)
+        def replace(db: sql.Executor) -> None:
+            log = sql.find_log(db, thread_id)
             if log is None:
                 raise unknown_thread(thread_id)
-            found = sql.find_message(connection, thread_id, log, message_id)
+            found = sql.find_message(db, thread_id, log, message_id)
             if found is None:
                 raise unknown_message(thread_id, message_id)
             position, superseded = found
-            connection.execute("DELETE FROM messages WHERE position = ?", (position,))
-            sql.insert_messages(connection, log, [position & SEQ_MASK], [encoded])
-            sql.note_write(connection, thread_id, log, 0, log.message_count + superseded - encoded.superseded)
+            db.execute("DELETE FROM messages WHERE position = ?", (position,))
+            sql.insert_messages(db, log, [position & SEQ_MASK], [encoded])
+            sql.note_write(db, thread_id, log, 0, log.message_count + superseded - encoded.superseded)
 
         self._connections.write("replace message", replace)
 
     def read_head(self, thread_id: str) -> Thread | None:
-        return self._connections.read("get thread", lambda connection: sql.read_head(connection, thread_id))
+        return self._connections.read("get thread", lambda db: sql.read_head(db, thread_id))
 
     def read_messages(
         self,
@@ -183,9 +182,7 @@ class SQLiteStorage(BaseStorage):
     ) -> Any:
         texts = self._connections.read(
             "get messages",
-            lambda connection: sql.read_texts(
-                connection, thread_id, limit, before, after, wire=wire, live=not include_superseded
-            ),
+            lambda db: sql.read_texts(db, thread_id, limit, before, after, wire=wire, live=not include_superseded),
         )
         found: list[Any] = (decode_wire if wire else decode_messages)(thread_id, texts or "")
         if limit is not None and after is None:
@@ -209,16 +206,16 @@ class SQLiteStorage(BaseStorage):
         if metadata is not UNSET:
             given["metadata"] = jsontext.dumps(dict(metadata), "metadata")
 
-        def patch(connection: sqlite3.Connection) -> None:
-            log = sql.find_log(connection, thread_id)
+        def patch(db: sql.Executor) -> None:
+            log = sql.find_log(db, thread_id)
             if log is None:
                 raise unknown_thread(thread_id)
             if given:
-                sql.note_write(connection, thread_id, log, 0, log.message_count)
+                sql.note_write(db, thread_id, log, 0, log.message_count)
             for key, value in given.items():
-                connection.execute(f"UPDATE threads SET {key} = ? WHERE id = ?", (value, thread_id))
+                db.execute(f"UPDATE threads SET {key} = ? WHERE id = ?", (value, thread_id))
             if state is not UNSET:
-                sql.patch_state(connection, thread_id, state)
+                sql.patch_state(db, thread_id, state)
 
         self._connections.write("update thread", patch)
 
