@@ -191,10 +191,12 @@ def _late_post(inner: Callable[..., Any], call: Call, params: dict[str, Any]) ->
         body = request["body"]
         request["body"] = {**body, "messages": run(call.prepare(incoming, body))}
         received = Received(call, body) if _is_direct(request) else _listen_in(request, call)
-        result = received.arrived(inner(path, **request))
-        if received.completion is not None:
-            run(call.save(answer_of(received.completion)))
-            raise_if_asked(call, result)
+        try:
+            result = received.arrived(inner(path, **request))
+        finally:  # also when the SDK's parser refuses the answer: it is paid for
+            if received.completion is not None:
+                run(call.save(answer_of(received.completion)))
+        raise_if_asked(call, result)
         return result
 
     return post
@@ -209,10 +211,12 @@ def _late_async_post(inner: Callable[..., Any], call: Call, params: dict[str, An
         body = request["body"]
         request["body"] = {**body, "messages": await arun(call.prepare(incoming, body))}
         received = Received(call, body) if _is_direct(request) else _listen_in(request, call)
-        result = received.arrived(await inner(path, **request))
-        if received.completion is not None:
-            await arun(call.save(answer_of(received.completion)))
-            raise_if_asked(call, result)
+        try:
+            result = received.arrived(await inner(path, **request))
+        finally:  # also when the SDK's parser refuses the answer: it is paid for
+            if received.completion is not None:
+                await arun(call.save(answer_of(received.completion)))
+        raise_if_asked(call, result)
         return result
 
     return post
