@@ -62,9 +62,9 @@ class Exchange:
 
 
 def call_ids(wire: Wire) -> list[str]:
-    """The ids of an assistant's tool calls, function and custom alike, in order."""
+    """The ids of an assistant's tool calls, function and custom alike, in order; what is no call has none."""
     calls = wire.get("tool_calls")
-    return [str(call.get("id")) for call in calls] if calls else []
+    return [str(call.get("id")) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
 def exchanges(rows: Sequence[MessageRow]) -> list[Exchange]:
@@ -186,7 +186,7 @@ def _valid_rows(exchange: Exchange, orphans: Orphans) -> list[MessageRow]:
 
 
 def _without_calls(wire: Wire, unanswered: Sequence[str]) -> Wire:
-    left = list(wire["tool_calls"])
+    left = [call for call in wire["tool_calls"] if isinstance(call, dict)]
     for call_id in unanswered:
         # The last call of an id goes first: when an id is used twice, results answered the earlier call.
         index = max(i for i, call in enumerate(left) if str(call.get("id")) == call_id)

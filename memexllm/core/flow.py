@@ -139,13 +139,15 @@ def _close_coroutines(results: list[Any]) -> None:
 
 
 async def _finish(step: Step, deferred: list[asyncio.CancelledError]) -> Any:
-    """The outcome of a write; cancellations that arrive meanwhile are kept in `deferred`."""
+    """The outcome of a write; the first cancellation that arrives meanwhile is kept in `deferred`."""
     task = asyncio.ensure_future(_perform(step))
     while not task.done():
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
-            deferred.append(error)
+            # One is delivered, and one is kept: anyio cancels again at every turn of the loop while a scope is left.
+            if not deferred:
+                deferred.append(error)
     return task.result()
 
 

@@ -227,6 +227,19 @@ async def test_a_write_that_has_begun_is_finished_before_a_cancellation_is_deliv
     assert seen == ["stored"]
 
 
+async def test_cancelled_again_and_again_a_write_keeps_one_cancellation() -> None:
+    write = SlowWrite()
+
+    def flow() -> Flow[None]:
+        yield from call(write, blocking=False, write=True)
+
+    task = await cancelled_while_writing(write, flow(), times=50)
+    gc.collect()
+    kept = [each for each in gc.get_objects() if isinstance(each, asyncio.CancelledError)]
+    assert task.cancelled()
+    assert len(kept) < 5
+
+
 async def test_after_a_deferred_cancellation_no_further_read_begins() -> None:
     write = SlowWrite()
     seen: list[str] = []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+import openai
 from openai import AsyncOpenAI, OpenAI
 
 from memexllm import history_of, with_history
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from memexllm.testing.server import OpenAIServer
 
 Wire = dict[str, Any]
+# Releases of the SDK before 3.0 hand out what their HTTP library raises when a stream's line is dropped.
+BROKEN_STREAM: tuple[type[Exception], ...] = (
+    openai.APIError,
+    *(sys.modules[name].TransportError for name in ("httpx",) if name in sys.modules),
+)
 WAYS = ("sync", "sync stream", "async", "async stream")
 
 

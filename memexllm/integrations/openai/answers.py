@@ -67,7 +67,7 @@ def _plain_text(message: Any) -> Wire | None:
             wire[key] = value
         elif value:
             return None
-    if type(wire["content"]) is not str or type(wire["role"]) is not str:
+    if type(wire["content"]) is not str or wire["role"] != "assistant":
         return None
     wire["content"] = with_whole_characters(wire["content"])
     return wire

@@ -118,7 +118,10 @@ class Chunks:
                 continue
             self.n_said += bool(value)
             if key == "content":
-                (state.texts.append if isinstance(value, str) else state.content.extend)(value)
+                if isinstance(value, str):
+                    state.texts.append(value)
+                elif isinstance(value, list):
+                    state.content.extend(value)
             elif key == "tool_calls" and isinstance(value, list):
                 for call in value:
                     if isinstance(call, dict):

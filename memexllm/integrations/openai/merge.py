@@ -131,14 +131,14 @@ def fingerprint(wire: Wire) -> Hashable:
     if isinstance(content, list):
         texts = [str(part.get("text")) for part in content if isinstance(part, dict) and part.get("type") == "text"]
         content = "".join(texts) if len(texts) == len(content) else json.dumps(content, sort_keys=True, default=str)
-    audio = wire.get("audio")
+    audio, function_call = wire.get("audio"), wire.get("function_call")
     return (
         wire.get("role"),
         content or None,
         wire.get("name") or None,
         wire.get("refusal") or None,
         tuple(call_ids(wire)),
-        (wire.get("function_call") or {}).get("name"),
+        function_call.get("name") if isinstance(function_call, dict) else None,
         wire.get("tool_call_id") or None,
         audio.get("id") if isinstance(audio, dict) else None,
     )

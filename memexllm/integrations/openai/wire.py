@@ -59,13 +59,14 @@ def _copied(message: Wire) -> Wire:
 def answer_wire(message: Mapping[str, Any]) -> Wire:
     """An answer as it is kept: role and content first, the other fields in the order they came.
 
-    Stream indexes, `parsed` and empty fields go; everything else stays, unknown fields too.
+    Whatever its server calls itself, it is the assistant's: the API takes no other role back. Stream indexes, `parsed`
+    and empty fields go; everything else stays, unknown fields too.
     """
-    kept: Wire = {"role": message.get("role") or "assistant", "content": message.get("content")}
+    kept: Wire = {"role": "assistant", "content": message.get("content")}
     for key, value in message.items():
         if key in kept or key == "parsed" or (key in _EMPTY_UNLESS_SET and not value):
             continue
-        kept[key] = [_call_wire(call) for call in value] if key == "tool_calls" else value
+        kept[key] = _call_wires(value) if key == "tool_calls" else value
     return with_whole_characters(kept)  # type: ignore[no-any-return]  # a dict stays one
 
 
@@ -78,11 +79,13 @@ def sendable(row: MessageRow, target: Sequence[str | None], replay_reasoning: Re
     if wire.get("role") != "assistant" or wire.keys() <= _USUAL:
         return wire
     dropped = {key for key in wire if key in _NEVER_SENT or (key in _EMPTY_UNLESS_SET and not wire[key])}
+    if "origin" in row:
+        dropped |= _misshapen(wire)
     if not _may_replay_reasoning(row, target, replay_reasoning):
         dropped |= REASONING_KEYS & wire.keys()
     sent = {key: value for key, value in wire.items() if key not in dropped}
     if "tool_calls" in sent:
-        sent["tool_calls"] = [_call_wire(call) for call in sent["tool_calls"]]
+        sent["tool_calls"] = _call_wires(sent["tool_calls"])
     if "audio" in sent:
         _replay_audio(sent)
     return sent
@@ -104,6 +107,19 @@ def _may_replay_reasoning(row: MessageRow, target: Sequence[str | None], replay:
     origin = row.get("origin")
     # A message without an origin is the caller's own: it is sent as it was given.
     return origin is None or (origin[0] == target[0] and model_family(origin[1]) == model_family(target[1]))
+
+
+def _misshapen(wire: Wire) -> set[str]:
+    """Fields of an answer that its server made of something else: sent back, they would end the thread with a 400."""
+    calls = wire.get("tool_calls")
+    found: set[str] = {key for key in ("audio", "function_call") if key in wire and not isinstance(wire[key], dict)}
+    if calls and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+        found.add("tool_calls")
+    return found
+
+
+def _call_wires(calls: Any) -> Any:
+    return [_call_wire(call) for call in calls] if isinstance(calls, list) else calls
 
 
 def _call_wire(call: Any) -> Any:
@@ -141,6 +157,8 @@ def with_whole_characters(value: Any) -> Any:
 def _replay_audio(sent: Wire) -> None:
     """The API takes a spoken answer back by its id until that expires; afterwards its transcript is the text."""
     audio = sent["audio"]
+    if not isinstance(audio, dict):
+        return  # the caller's own: the API says what is wrong with it
     if audio.get("expires_at", 0) and audio["expires_at"] <= time.time():
         del sent["audio"]
         if not sent.get("content"):
