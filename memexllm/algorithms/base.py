@@ -54,14 +54,15 @@ class Plan:
     """The exchanges to send, in order; `state` holds the keys to replace in the thread's.
 
     `excluded` gives the reason for each message left out; `tokens` what is sent counts, when it was counted. `counts`
-    are token counts of stored messages (seq → (count, encoding)) that the next write notes, so that none is made twice.
+    are the token counts made for it (message id → (count, encoding)); the next write notes them, so that none is made
+    twice.
     """
 
     exchanges: Sequence[Exchange]
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     excluded: Mapping[str, str] = field(default_factory=dict[str, str])
     tokens: int | None = None
-    counts: Mapping[int, tuple[int, str]] = field(default_factory=dict[int, "tuple[int, str]"])
+    counts: Mapping[str, tuple[int, str]] = field(default_factory=dict[str, "tuple[int, str]"])
 
 
 class BaseAlgorithm(ABC):

@@ -11,7 +11,7 @@ from memexllm.core.errors import ValidationError, WindowError
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow, run
 from memexllm.core.models import Message
-from memexllm.core.tokens import PRIMING, TextCounter, TokenCounter, byte_bound, window_of
+from memexllm.core.tokens import PRIMING, TextCounter, TokenCounter, byte_bound, json_bound, window_of
 from memexllm.core.wire import MessageRow
 
 
@@ -63,7 +63,7 @@ class TokenWindowAlgorithm(BaseAlgorithm):
             return False
         left = self.budget(view.model) - self.reserve_tokens - PRIMING
         if self.tools or view.tools:
-            left -= self._counter(view.model).count_tools(self.tools or view.tools)
+            left -= json_bound(self.tools or view.tools)
         for row in (*view.block, *view.incoming, *rows):
             left -= byte_bound(row["wire"], view.model)
             if left < 0:
@@ -83,7 +83,7 @@ class TokenWindowAlgorithm(BaseAlgorithm):
     def plan(self, view: ContextView) -> Flow[Plan]:
         yield from ()
         counter = self._counter(view.model)
-        counts: dict[int, tuple[int, str]] = {}
+        counts: dict[str, tuple[int, str]] = {}
         cost = _cost(counter, counts)
         budget = self.budget(view.model)
         fixed = PRIMING + self.reserve_tokens + counter.count_tools(self.tools or view.tools)
@@ -118,18 +118,14 @@ class TokenWindowAlgorithm(BaseAlgorithm):
         return counter
 
 
-def _cost(counter: TokenCounter, counts: dict[int, tuple[int, str]]) -> Callable[[MessageRow], int]:
-    """Tokens of a row. What is not stored with it is counted once, kept on the row, and noted for the next write."""
+def _cost(counter: TokenCounter, counts: dict[str, tuple[int, str]]) -> Callable[[MessageRow], int]:
+    """Tokens of a row: as stored with it, else counted once, and noted in `counts` for the next write."""
 
     def cost(row: MessageRow) -> int:
-        known = row.get("tokens")
-        if known is not None and known[1] == counter.encoding:
-            return int(known[0])
-        tokens = counter.count_message(row["wire"])
-        row["tokens"] = [tokens, counter.encoding]
-        if "seq" in row:
-            counts[row["seq"]] = (tokens, counter.encoding)
-        return tokens
+        known = row.get("tokens") or counts.get(row["id"])
+        if known is None or known[1] != counter.encoding:
+            known = counts[row["id"]] = (counter.count_message(row["wire"]), counter.encoding)
+        return int(known[0])
 
     return cost
 

@@ -64,27 +64,33 @@ def window_of(model: str | None) -> int:
 
 
 def byte_bound(message: Wire, model: str | None = None) -> int:
-    """A number no smaller than the message's tokens, found without counting: tokens are at least a byte long."""
-    bound = PER_MESSAGE + PER_NAME + len(message)
+    """A number no smaller than the message's tokens, found without counting: a token is at least a byte long."""
+    bound = PER_MESSAGE + PER_NAME
     for key, value in message.items():
         if isinstance(value, str):
-            bound += len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+            bound += _n_bytes(value)
         elif key == "content" and isinstance(value, Sequence):
             bound += sum(_part_bound(part, model) for part in value)
         elif value is not None:
-            bound += (
-                PER_MESSAGE * len(value) + len(json.dumps(value, ensure_ascii=True, default=str))
-                if isinstance(value, Sequence | Mapping)
-                else 8
-            )
+            bound += json_bound(value)
     return bound
+
+
+def json_bound(value: Any) -> int:
+    """The same for a tool call or a tool's schema: its JSON is longer than what is counted of it."""
+    text = json.dumps(value, default=str)
+    return len(text) + 12 * (1 + text.count("{"))
+
+
+def _n_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _part_bound(part: Any, model: str | None) -> int:
     if isinstance(part, Mapping) and part.get("type") == "image_url":
-        return TokenCounter(model).count_image({"url": "", "detail": "high"})
+        return _image_tokens({}, model)
     text = part.get("text") or part.get("refusal") if isinstance(part, Mapping) else part
-    return len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
+    return _n_bytes(text) if isinstance(text, str) else 0
 
 
 class TextCounter(Protocol):
@@ -199,15 +205,7 @@ class TokenCounter:
 
     def count_image(self, image: Mapping[str, Any]) -> int:
         """Tokens of an `image_url` part's image, by its pixel size and `detail`."""
-        rule = _image_rule(self.model)
-        size = image_size(str(image.get("url") or ""))
-        if rule.factor:
-            width, height = size or (1024, 1536)
-            return math.ceil(min(_patches(width, height), _MAX_PATCHES) * rule.factor)
-        if image.get("detail") == "low":
-            return rule.base
-        fitted_width, fitted_height = _fitted(*(size or _DEAREST_SIZE))
-        return rule.base + rule.tile * math.ceil(fitted_width / 512) * math.ceil(fitted_height / 512)
+        return _image_tokens(image, self.model)
 
     def _call(self, call: Mapping[str, Any]) -> int:
         called = call.get("function") or call.get("custom") or {}
@@ -232,6 +230,18 @@ class TokenCounter:
         total += self._count(f"{name}:{kind}:{description}")
         nested = {key: schema[key] for key in ("properties", "items", "anyOf", "oneOf") if key in schema}
         return total + (self._count(json.dumps(nested)) if nested else 0)
+
+
+def _image_tokens(image: Mapping[str, Any], model: str | None) -> int:
+    rule = _image_rule(model)
+    size = image_size(str(image.get("url") or ""))
+    if rule.factor:
+        patches = _MAX_PATCHES if size is None else min(_patches(*size), _MAX_PATCHES)
+        return math.ceil(patches * rule.factor)
+    if image.get("detail") == "low":
+        return rule.base
+    width, height = _fitted(*(size or _DEAREST_SIZE))
+    return rule.base + rule.tile * math.ceil(width / 512) * math.ceil(height / 512)
 
 
 def _image_rule(model: str | None) -> ImageRule:

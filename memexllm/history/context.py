@@ -124,6 +124,7 @@ class Window:
     excluded: Mapping[str, str] = field(default_factory=dict[str, str])
     tokens: int | None = None
     counts: Mapping[int, tuple[int, str]] = field(default_factory=dict[int, "tuple[int, str]"])
+    """Token counts of stored messages, by seq, for the next write to note."""
 
 
 def choose_of_thread(
@@ -145,8 +146,15 @@ def choose(algorithm: BaseAlgorithm, view: ContextView, rows: Sequence[MessageRo
     view = replace(view, exchanges=exchanges(rows))
     plan = yield from algorithm.plan(view)
     chosen = with_required(view, plan.exchanges)
-    rows = [row for exchange in chosen for row in exchange.rows]
-    return Window(rows, plan.state, plan.excluded, plan.tokens, plan.counts)
+    counts: dict[int, tuple[int, str]] = {}
+    for row in (*rows, *view.incoming) if plan.counts else ():
+        count = plan.counts.get(row["id"])
+        if count is not None and "seq" in row:
+            counts[row["seq"]] = count
+        elif count is not None:
+            row["tokens"] = list(count)  # not stored yet: it is stored with its count
+    kept = [row for exchange in chosen for row in exchange.rows]
+    return Window(kept, plan.state, plan.excluded, plan.tokens, counts)
 
 
 def split_block(rows: Sequence[MessageRow]) -> int:
