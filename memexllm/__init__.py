@@ -14,6 +14,7 @@ from memexllm._lazy import lazy_exports
 if TYPE_CHECKING:
     from memexllm.algorithms.base import BaseAlgorithm
     from memexllm.algorithms.fifo import FIFOAlgorithm
+    from memexllm.algorithms.token_window import TokenWindowAlgorithm
     from memexllm.core.errors import (
         ConfigurationError,
         HistoryReadError,
@@ -47,6 +48,7 @@ __all__ = [
     "SQLiteStorage",
     "BaseAlgorithm",
     "FIFOAlgorithm",
+    "TokenWindowAlgorithm",
     "MemexLLMError",
     "ConfigurationError",
     "ValidationError",
@@ -72,6 +74,7 @@ __getattr__, __dir__ = lazy_exports(
         "Message": "memexllm.core.models",
         "SQLiteStorage": "memexllm.storage.sqlite",
         "Thread": "memexllm.core.models",
+        "TokenWindowAlgorithm": "memexllm.algorithms.token_window",
         "history_of": "memexllm.integrations.openai.info",
         "MemexLLMError": "memexllm.core.errors",
         "ConfigurationError": "memexllm.core.errors",

@@ -9,8 +9,9 @@ from memexllm._lazy import lazy_exports
 if TYPE_CHECKING:
     from memexllm.algorithms.base import BaseAlgorithm, ContextView, Plan, Reads
     from memexllm.algorithms.fifo import FIFOAlgorithm
+    from memexllm.algorithms.token_window import TokenWindowAlgorithm
 
-__all__ = ["BaseAlgorithm", "FIFOAlgorithm", "ContextView", "Plan", "Reads"]
+__all__ = ["BaseAlgorithm", "FIFOAlgorithm", "TokenWindowAlgorithm", "ContextView", "Plan", "Reads"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -20,5 +21,6 @@ __getattr__, __dir__ = lazy_exports(
         "FIFOAlgorithm": "memexllm.algorithms.fifo",
         "Plan": "memexllm.algorithms.base",
         "Reads": "memexllm.algorithms.base",
+        "TokenWindowAlgorithm": "memexllm.algorithms.token_window",
     },
 )

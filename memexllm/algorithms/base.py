@@ -53,13 +53,16 @@ class ContextView:
 class Plan:
     """The exchanges to send, in order; `state` holds the keys to replace in the thread's.
 
-    `excluded` gives the reason for each message left out; `tokens` what was counted, when it was.
+    `excluded` gives the reason for each message left out; `tokens` what is sent counts, when it was counted. `counts`
+    are the token counts made for it (message id → (count, encoding)); the next write notes them, so that none is made
+    twice.
     """
 
     exchanges: Sequence[Exchange]
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     excluded: Mapping[str, str] = field(default_factory=dict[str, str])
     tokens: int | None = None
+    counts: Mapping[str, tuple[int, str]] = field(default_factory=dict[str, "tuple[int, str]"])
 
 
 class BaseAlgorithm(ABC):
@@ -94,6 +97,10 @@ class BaseAlgorithm(ABC):
     def reads(self, state: Mapping[str, Any]) -> Reads:
         """What `plan` needs to be shown; everything unless overridden."""
         return Reads()
+
+    def takes_all(self, view: ContextView, rows: Sequence[MessageRow]) -> bool:
+        """Whether all of `rows` are sent, known without grouping or counting them; `plan` is not asked then."""
+        return False
 
 
 def _torn(view: ContextView, chosen_ids: set[str]) -> set[str]:

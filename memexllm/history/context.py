@@ -123,6 +123,8 @@ class Window:
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     excluded: Mapping[str, str] = field(default_factory=dict[str, str])
     tokens: int | None = None
+    counts: Mapping[int, tuple[int, str]] = field(default_factory=dict[int, "tuple[int, str]"])
+    """Token counts of stored messages, by seq, for the next write to note."""
 
 
 def choose_of_thread(
@@ -133,7 +135,7 @@ def choose_of_thread(
     end: int | None = None,
 ) -> Flow[Window]:
     """The window of a thread's `history`, which ends before the seq `end` when the call supersedes what follows."""
-    if algorithm is None:
+    if algorithm is None or (loaded.whole and algorithm.takes_all(view, history)):
         return Window(history)
     rows = yield from _with_opener(loaded, history, view.incoming, end)
     return (yield from choose(algorithm, view, rows))
@@ -144,7 +146,15 @@ def choose(algorithm: BaseAlgorithm, view: ContextView, rows: Sequence[MessageRo
     view = replace(view, exchanges=exchanges(rows))
     plan = yield from algorithm.plan(view)
     chosen = with_required(view, plan.exchanges)
-    return Window([row for exchange in chosen for row in exchange.rows], plan.state, plan.excluded, plan.tokens)
+    counts: dict[int, tuple[int, str]] = {}
+    for row in (*rows, *view.incoming) if plan.counts else ():
+        count = plan.counts.get(row["id"])
+        if count is not None and "seq" in row:
+            counts[row["seq"]] = count
+        elif count is not None:
+            row["tokens"] = list(count)  # not stored yet: it is stored with its count
+    kept = [row for exchange in chosen for row in exchange.rows]
+    return Window(kept, plan.state, plan.excluded, plan.tokens, counts)
 
 
 def split_block(rows: Sequence[MessageRow]) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memexllm import HistoryManager, history_of, with_history
+from memexllm import FIFOAlgorithm, HistoryManager, history_of, with_history
 from memexllm.core.errors import HistoryReadError, HistoryWriteError, StorageError
 from tests.openai.storages import AsyncMemoryStorage, FailingStorage
 from tests.openai.talking import Talk, assistant, async_sdk_client, said, sdk_client, sent, system, user
@@ -259,7 +259,7 @@ def test_what_waits_is_bounded_and_the_oldest_goes_with_an_error(
     server: OpenAIServer, client: Any, storage: FailingStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage.failing_writes = -1
-    remembering: Any = with_history(client._memexllm_original, storage=storage)
+    remembering: Any = with_history(client._memexllm_original, storage=storage, algorithm=FIFOAlgorithm())
     for name in "abc":
         server.answer("ok")
         large = [user(name * (25 * 2**20))]

@@ -83,9 +83,7 @@ class Call:
         return sent
 
     def _choose(self, loaded: Loaded, merged: Merged, body: Mapping[str, Any]) -> Flow[Window]:
-        algorithm = self.history.manager.algorithm
-        if algorithm is None:
-            return Window(merged.history)
+        algorithm = self.history.algorithm
         model = body.get("model")
         view = ContextView(
             (),
@@ -111,6 +109,8 @@ class Call:
         state = {**merged.state, **self._window.state}
         if state:
             changes["state"] = state
+        if self._window.counts:
+            changes["counts"] = self._window.counts
         if merged.supersede_from is not None:
             changes["supersede_from"] = merged.supersede_from
         if merged.supersede:
@@ -137,7 +137,7 @@ class Call:
                 return Loaded()
             if self._scope.user_id is not None and reader.head.user_id != self._scope.user_id:
                 raise ThreadNotFoundError(f"Thread not found: {self.thread_id}; no such thread of this user")
-            return (yield from load(reader, history.manager.algorithm, n_incoming))
+            return (yield from load(reader, history.algorithm, n_incoming))
         except StorageError as error:
             if history.options.on_read_error == "raise":
                 raise HistoryReadError(

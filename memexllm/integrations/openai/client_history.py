@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
+from memexllm.algorithms.base import BaseAlgorithm
+from memexllm.algorithms.token_window import TokenWindowAlgorithm
 from memexllm.core.errors import MemexLLMError, StorageError, ValidationError
 from memexllm.core.exchanges import Orphans
 from memexllm.core.flow import Flow, run
@@ -34,6 +36,7 @@ THREAD_HEADER = "x-memexllm-thread-id"
 MAX_PENDING_TURNS = 1000
 MAX_PENDING_BYTES = 64 * 2**20
 
+_DEFAULT_ALGORITHM = TokenWindowAlgorithm(max_tokens=0.8)
 _LIBRARIES = ("memexllm", "openai", "asyncio")
 
 logger = logging.getLogger("memexllm.integrations.openai")
@@ -97,6 +100,11 @@ class ClientHistory:
 
     def __post_init__(self) -> None:
         _histories.add(self)
+
+    @property
+    def algorithm(self) -> BaseAlgorithm:
+        """The manager's, or the wrapper's default: everything, up to 80 % of the model's window."""
+        return self.manager.algorithm or _DEFAULT_ALGORITHM
 
     @property
     def is_async(self) -> bool:
