@@ -252,7 +252,8 @@ def opened(storage: Any) -> Any:
     """A storage object as it is; a path, `:memory:` or a `sqlite:///` or `memory:` URL made into one."""
     if storage is None:
         raise ConfigurationError("Storage can not be None; give a storage, or a path such as 'chat.db'")
-    if not isinstance(storage, str | os.PathLike):
+    # A MagicMock in the place of a storage has __fspath__ as well.
+    if not isinstance(storage, str | os.PathLike) or hasattr(storage, "save_thread"):
         return storage
     place = os.fspath(storage)
     if place.startswith("memory:"):

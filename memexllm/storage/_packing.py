@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memexllm.core.errors import CorruptThreadError
+from memexllm.core.errors import CorruptThreadError, StorageError
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import from_micros, to_micros
 from memexllm.core.wire import MessageRow, copy_row, plain
@@ -32,8 +32,10 @@ def pack(thread: Thread) -> Thread:
     return packed
 
 
-def unpack(stored: Thread) -> Thread:
+def unpack(stored: Any) -> Thread:
     """A copy of what a storage returned, with every field of ours back; it shares nothing with `stored`."""
+    if not isinstance(stored, Thread):
+        raise StorageError(f"the storage returned a {type(stored).__name__} in the place of a Thread")
     metadata = plain(dict(stored.metadata))
     fields = metadata.pop(KEY, None)
     messages: list[Message] = []

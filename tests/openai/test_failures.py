@@ -294,6 +294,31 @@ with OpenAI(base_url=sys.argv[1], api_key="local") as original:
         assert [message.content for message in manager.get_messages("t")] == ["hi", "You said: hi"]
 
 
+def test_a_client_that_is_gone_still_stores_its_turns_at_the_end_of_the_process(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    program = """
+import gc, sqlite3, sys
+from openai import OpenAI
+from memexllm import SQLiteStorage, with_history
+
+original = OpenAI(base_url=sys.argv[1], api_key="local", max_retries=0)
+storage = SQLiteStorage(sys.argv[2], busy_timeout_s=0.01)
+storage.list_threads()
+other = sqlite3.connect(sys.argv[2], isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+with_history(original, storage=storage).chat.completions.create(
+    model="m", messages=[{"role": "user", "content": "hi"}], thread_id="t"
+)
+other.execute("ROLLBACK")
+gc.collect()
+"""
+    path = str(tmp_path / "chat.db")
+    subprocess.run([sys.executable, "-c", program, server.base_url, path], check=True, capture_output=True)
+    with HistoryManager(path) as manager:
+        assert [message.content for message in manager.get_messages("t")] == ["hi", "You said: hi"]
+
+
 def test_a_thread_that_was_deleted_stays_deleted(server: OpenAIServer) -> None:
     storage = FailingStorage()
     with sdk_client(server) as original:

@@ -199,12 +199,15 @@ class ClientHistory:
                 if not settled:
                     with self._lock:
                         self._pending.appendleft(turn)
+                        _unsettled.add(self)
 
     def _take_pending(self, thread_id: str | None) -> Turn | None:
         with self._lock:
             for index, turn in enumerate(self._pending):
                 if thread_id is None or turn.thread_id == thread_id:
                     del self._pending[index]
+                    if not self._pending:
+                        _unsettled.discard(self)
                     return turn
         return None
 
@@ -213,6 +216,7 @@ class ClientHistory:
         dropped: list[Turn] = []
         with self._lock:
             self._pending.append(turn)
+            _unsettled.add(self)
             while len(self._pending) > 1 and (
                 len(self._pending) > MAX_PENDING_TURNS
                 or sum(kept.size_bytes for kept in self._pending) > MAX_PENDING_BYTES
@@ -286,6 +290,8 @@ def pop_header(params: dict[str, Any]) -> str | None:
 
 
 _histories: weakref.WeakSet[ClientHistory] = weakref.WeakSet()
+# Those with turns that wait: their clients may be gone before the process ends.
+_unsettled: set[ClientHistory] = set()
 
 
 @atexit.register

@@ -159,6 +159,10 @@ def begin(client: Any, thread_id: Any, merge: MergeMode | None, params: dict[str
     resolved = history.resolve(thread_id, header, scope)
     if resolved is None:
         return None
+    if isinstance(extra_body, Mapping) and "messages" in extra_body:
+        raise ConfigurationError(
+            "messages in extra_body would be sent in the place of the thread; pass messages= itself"
+        )
     return Call(history, resolved, scope, _server(client), merge)
 
 
