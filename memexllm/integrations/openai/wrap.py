@@ -139,7 +139,8 @@ def with_history(
 
     Without a client it returns a wrapper for clients, or for functions that make one. The wrapped client is a new one
     of the same class; the original stays as it is. Calls take `thread_id=` (None: no history for this call) and
-    `merge=`. `storage` is a storage, a path of a SQLite file, or a URL.
+    `merge=`. `storage` is a storage, a path of a SQLite file, or a URL. Without an `algorithm` everything is sent, up
+    to 80 % of the model's window.
 
     - `thread_id`: the thread of calls that name none; `on_missing_thread` says what happens to them otherwise.
     - `merge`: `"auto"` compares what is passed with what is stored, `"append"` takes all of it as new, `"replace"`
