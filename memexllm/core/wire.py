@@ -109,11 +109,11 @@ def checked_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_role(role: Any) -> str:
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         # Anything longer is content in the place of a role, and is not shown.
         shown = repr(role) if isinstance(role, str) and len(role) <= 16 and role.isidentifier() else type(role).__name__
         raise ValidationError(f"Invalid role: {shown}; a message is by one of {', '.join(sorted(ROLES))}")
-    return str(role)
+    return role
 
 
 def checked_content(content: Any) -> Any:

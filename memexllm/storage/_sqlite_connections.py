@@ -31,6 +31,8 @@ class Connections:
     def __init__(self, path: str, synchronous: str, busy_timeout_s: float) -> None:
         self.path = path
         self._in_memory = path == ":memory:"
+        # Of the folder the process is in now: a later chdir() does not move the database.
+        self._file = path if self._in_memory else os.path.abspath(path)
         self._synchronous = synchronous
         self._busy_timeout_s = busy_timeout_s
         self._begin()
@@ -39,6 +41,7 @@ class Connections:
         self._pid = os.getpid()
         self._idle: list[sqlite3.Connection] = []
         self._generation = 0
+        self._identity: tuple[int, int] | None = None
         # In memory there is one connection, for one thread at a time. On a file there is one writer at a time within
         # the process: waiting here is fair, waiting in SQLite is polling.
         self._writing = held_across_fork() if self._in_memory else threading.RLock()
@@ -66,6 +69,7 @@ class Connections:
         if self._pid != os.getpid():
             self._leave_inherited()
         with self._writing:
+            self._refuse_another_file()
             return self._perform(operation, work, in_transaction=True)
 
     def close(self) -> None:
@@ -75,6 +79,7 @@ class Connections:
             return
         with self._reading:
             self._generation += 1
+            self._identity = None
             while self._idle:
                 self._idle.pop().close()
 
@@ -133,7 +138,7 @@ class Connections:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+            self._file, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
         )
         try:
             if not self._in_memory:
@@ -144,17 +149,37 @@ class Connections:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON").fetchone()
             _sqlite_schema.prepare(connection, self._where())
+            self._note_identity()
         except BaseException:
             connection.close()
             raise
         return connection
 
+    def _note_identity(self) -> None:
+        if self._identity is None and not self._in_memory:
+            found = os.stat(self._file)
+            self._identity = (found.st_dev, found.st_ino)
+
+    def _refuse_another_file(self) -> None:
+        """An open connection goes on writing to a file that was deleted, where nobody will find what it says."""
+        if self._identity is None:
+            return
+        try:
+            found = os.stat(self._file)
+        except FileNotFoundError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            raise ConnectionError(
+                f"{self._where()} was deleted or replaced while it was open; nothing was written. "
+                "close() the storage to go on with the file that is there now"
+            )
+
     def _make_private_file(self) -> None:
         """SQLite would make the file as readable as the umask allows; a conversation is its owner's alone."""
         try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
-            if Path(self.path).is_dir():
+            if Path(self._file).is_dir():
                 raise ConnectionError(f"{self.path!r} is a directory; give SQLiteStorage the path of a file") from None
         except OSError as error:
             raise ConnectionError(

@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 
 from memexllm import MemoryStorage, history_of, with_history
@@ -228,3 +229,16 @@ def test_two_clients_over_one_storage_continue_each_others_threads(
     other: Any = with_history(client._memexllm_original, storage=storage)
     answer = other.chat.completions.create(model="m", messages=[user("What is my name?")], thread_id="t")
     assert answer.choices[0].message.content == "Your name is Ada."
+
+
+@pytest.mark.parametrize("mark", [openai.NOT_GIVEN, getattr(openai, "omit", openai.NOT_GIVEN)])
+def test_the_sdks_marks_for_not_given_are_none(client: Any, mark: Any) -> None:
+    with pytest.warns(ThreadNotGivenWarning):
+        answer = client.chat.completions.create(model="m", messages=[user("hi")], thread_id=mark)
+    assert history_of(answer).saved
+
+
+def test_a_role_that_is_no_string_is_refused_before_the_request(client: Any, server: OpenAIServer) -> None:
+    with pytest.raises(ValidationError, match="role"):
+        client.chat.completions.create(model="m", messages=[{"role": ["user"], "content": "x"}], thread_id="t")
+    assert server.requests == []

@@ -346,3 +346,30 @@ class TestDeletion:
         storage.delete_thread("u")
         counts = [execute(path, f"SELECT count(*) FROM {table}") for table in ("threads", "logs", "messages")]
         assert counts == [[(0,)]] * 3
+
+
+class TestAnotherFile:
+    def test_a_deleted_file_is_not_written_to(self, storage: SQLiteStorage, path: Path) -> None:
+        start(storage)
+        path.unlink()
+        with pytest.raises(ConnectionError, match="deleted or replaced"):
+            start(storage, "u")
+        storage.close()
+        start(storage, "u")
+        assert [thread.id for thread in storage.list_threads()] == ["u"]
+
+    def test_a_file_put_in_its_place_is_not_written_to(self, storage: SQLiteStorage, path: Path) -> None:
+        start(storage)
+        with SQLiteStorage(path.with_name("other.db")) as other:
+            start(other, "other")
+        path.with_name("other.db").replace(path)
+        with pytest.raises(ConnectionError, match="deleted or replaced"):
+            start(storage, "u")
+
+    def test_a_relative_path_stays_where_it_was(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(path.parent)
+        with SQLiteStorage("relative.db") as storage:
+            start(storage)
+            monkeypatch.chdir("/")
+            start(storage, "u")
+        assert path.with_name("relative.db").exists()

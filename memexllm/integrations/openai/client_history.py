@@ -27,7 +27,7 @@ from memexllm.history.flows import checked_thread_id
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
 from memexllm.integrations.openai.info import HistoryInfo, ThreadNotGivenWarning
 from memexllm.integrations.openai.merge import MergeMode
-from memexllm.integrations.openai.wire import ReplayReasoning
+from memexllm.integrations.openai.wire import LEFT_OUT, ReplayReasoning
 
 OnMissingThread = Literal["create", "ignore", "error"]
 Inject = Literal["auto", "early", "late"]
@@ -117,7 +117,7 @@ class ClientHistory:
         """
         if thread_id is None:
             return None
-        if thread_id is NOT_GIVEN:
+        if thread_id is NOT_GIVEN or type(thread_id).__name__ in LEFT_OUT:
             named = (header, scope.thread_id, bound_thread(self.manager.storage), self.options.thread_id)
             thread_id = next((name for name in named if name is not None), None)
         if thread_id is not None:

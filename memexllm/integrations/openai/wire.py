@@ -21,7 +21,7 @@ Wire = dict[str, Any]
 REASONING_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details"})
 _NEVER_SENT = frozenset({"annotations", "parsed", "logprobs"})
 _EMPTY_UNLESS_SET = frozenset({"refusal", "tool_calls", "function_call", "audio", "annotations"})
-_LEFT_OUT = ("NotGiven", "Omit")
+LEFT_OUT = ("NotGiven", "Omit")
 """The SDK's marks for "not given": it sends no such field."""
 _USUAL = frozenset({"role", "content", "name"})
 _VERSION = re.compile(r"[-@:_]?(\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|v?\d+(\.\d+)*|latest|preview)$")
@@ -41,6 +41,8 @@ def incoming_wires(messages: Any) -> list[Wire]:
             raise ValidationError(
                 f"each message must be a dict or a message of the SDK's, got {type(message).__name__}"
             )
+        if not isinstance(wire.get("role"), str | None):
+            raise ValidationError(f"a message's role is a string, not {type(wire['role']).__name__}")
         wires.append(wire)
     return wires
 
@@ -51,7 +53,7 @@ def _copied(message: Wire) -> Wire:
         kind = type(value)
         if kind is str or value is None:
             copied[key] = value
-        elif kind.__name__ not in _LEFT_OUT:
+        elif kind.__name__ not in LEFT_OUT:
             copied[key] = plain(value)
     return copied
 
