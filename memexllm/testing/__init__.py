@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from memexllm._lazy import lazy_exports
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from memexllm.testing.storage import StorageConformance
 
 __all__ = ["StorageConformance", "AlgorithmConformance", "OpenAIServer", "FakeClock", "FakeIds"]
+
+if "pytest" in sys.modules:
+    # The kits' asserts then show what they compared, as those of a user's own tests do.
+    sys.modules["pytest"].register_assert_rewrite(
+        *(f"{__name__}.{name}" for name in ("algorithm", "storage", "_driven", "_laws_apart", "_laws_appending")),
+        *(f"{__name__}.{name}" for name in ("_laws_keeping", "_laws_reading", "_laws_together")),
+    )
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

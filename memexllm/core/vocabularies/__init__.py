@@ -1,6 +1,7 @@
 """The vocabularies of OpenAI's models, packed by `scripts/pack-vocabularies`, so that counting needs no network.
 
-tiktoken itself downloads them at first use and fails without a connection.
+tiktoken itself downloads them at first use and fails without a connection. They are tiktoken's, under its licence
+(`LICENSE.txt`).
 """
 
 from __future__ import annotations
