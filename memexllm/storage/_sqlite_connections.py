@@ -18,6 +18,9 @@ from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError,
 from memexllm.storage import _sqlite_schema
 from memexllm.storage._locks import held_across_fork
 
+# A look costs a tenth of an append; a file is not deleted under a running program often enough for one each time.
+_LOOK_EVERY_S = 0.05
+
 R = TypeVar("R")
 Work = Callable[[sqlite3.Connection | sqlite3.Cursor], R]
 
@@ -42,6 +45,7 @@ class Connections:
         self._idle: list[sqlite3.Connection] = []
         self._generation = 0
         self._identity: tuple[int, int] | None = None
+        self._next_look = 0.0
         # In memory there is one connection, for one thread at a time. On a file there is one writer at a time within
         # the process: waiting here is fair, waiting in SQLite is polling.
         self._writing = held_across_fork() if self._in_memory else threading.RLock()
@@ -162,13 +166,16 @@ class Connections:
 
     def _refuse_another_file(self) -> None:
         """An open connection goes on writing to a file that was deleted, where nobody will find what it says."""
-        if self._identity is None:
+        now = time.monotonic()
+        if self._identity is None or now < self._next_look:
             return
+        self._next_look = now + _LOOK_EVERY_S
         try:
             found = os.stat(self._file)
         except FileNotFoundError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:
+            self._next_look = 0.0
             raise ConnectionError(
                 f"{self._where()} was deleted or replaced while it was open; nothing was written. "
                 "close() the storage to go on with the file that is there now"
