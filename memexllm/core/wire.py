@@ -11,7 +11,6 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from memexllm.core.errors import ValidationError
 
-Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 ROLES: frozenset[str] = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 BLOCK_ROLES: frozenset[str] = frozenset({"system", "developer"})
 """Roles whose leading run in a thread is its block."""

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tiktoken
 
-NAMES = ("o200k_base", "cl100k_base")
-
 
 @functools.cache
 def encoding(name: str) -> tiktoken.Encoding:

@@ -7,6 +7,7 @@ and model family that produced it: Groq refuses it, DeepSeek's thinking mode req
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,6 +70,10 @@ def answer_wire(message: Mapping[str, Any]) -> Wire:
         if key in kept or key == "parsed" or (key in _EMPTY_UNLESS_SET and not value):
             continue
         kept[key] = _call_wires(value) if key == "tool_calls" else value
+    for key in ("content", "name", "refusal"):
+        if not _is_text_or_parts(kept.get(key), parts=key == "content"):
+            # Sent back as it is, it would end the thread with a 400; as its JSON it is all there, and is text.
+            kept[key] = json.dumps(kept[key], ensure_ascii=False, default=str)
     return with_whole_characters(kept)  # type: ignore[no-any-return]  # a dict stays one
 
 
@@ -118,6 +123,12 @@ def _misshapen(wire: Wire) -> set[str]:
     if calls and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
         found.add("tool_calls")
     return found
+
+
+def _is_text_or_parts(value: Any, *, parts: bool) -> bool:
+    if value is None or isinstance(value, str):
+        return True
+    return parts and isinstance(value, list) and all(isinstance(part, dict) for part in value)
 
 
 def _call_wires(calls: Any) -> Any:
