@@ -123,7 +123,9 @@ class Hold:
 
 
 Outcome: TypeAlias = Answer | ServerError | Drop | StreamError | Hold
+"""What can be done with one request."""
 Reply: TypeAlias = Outcome | str | Mapping[str, Any]
+"""An outcome, or the message of an `Answer`."""
 
 
 def as_outcome(reply: Reply) -> Outcome:
