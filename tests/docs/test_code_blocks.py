@@ -100,7 +100,19 @@ def write(block: Block, written: list[str]) -> None:
         return
     written[:] = [module for module in written if f"from {module} import" not in block.text]
     # A reader may have pytest and none of its plugins.
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio", name[0]]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:asyncio",
+        name[0],
+    ]
     path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=100
