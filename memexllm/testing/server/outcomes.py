@@ -28,6 +28,7 @@ class Gate:
         self._reached = threading.Event()
 
     def open(self) -> None:
+        """Lets everybody pass who waits, and who comes later."""
         self._opened.set()
 
     def wait(self, timeout: float | None = None, /) -> bool:
