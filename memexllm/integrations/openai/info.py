@@ -24,7 +24,8 @@ class HistoryInfo:
     """What the library did for one call; of a stream it is filled in as the stream is read.
 
     `saved` turns True when the turn is stored. `message_ids` are the messages stored by this call, in order, the answer
-    last. `injected` counts the stored messages that were sent, the block included. `error` is why the turn could not be stored (it is kept and tried again).
+    last. `injected` counts the stored messages that were sent, the block included. `error` is why the turn could not be
+    stored (it is kept and tried again).
     """
 
     thread_id: str
