@@ -18,6 +18,8 @@ from memexllm.core.wire import BLOCK_ROLES, MessageRow
 from memexllm.storage.port import Reader
 
 BLOCK = "block"
+PINS = "pins"
+"""Key of the thread's state with the seqs of its pinned messages, which are sent however far back they lie."""
 _HEAD_PAGE = 16
 _OPENER_PAGE = 100
 _RESULTS_PAGE = 16
@@ -49,6 +51,8 @@ class Loaded:
     reader: Reader | None = None
     unread: bool = False
     """The thread could not be read: there may be one, and a block of it."""
+    noted: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What was found out about the thread and is not in its state yet; the next write adds it."""
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -58,7 +62,7 @@ class Loaded:
 def load(reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int = 0) -> Flow[Loaded]:
     """What `algorithm` wants to be shown, and at least the newest `at_least` rows."""
     if reader is None:
-        return Loaded()
+        return Loaded(noted={PINS: []})
     head = reader.head
     block = _named_block(head.state)
     rows: list[MessageRow]
@@ -83,10 +87,13 @@ def load(reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int =
     if not block.known:
         leading = rows if whole else (yield from _leading(reader))
         block = _leading_block(leading)
+    noted = {} if PINS in head.state else {PINS: (yield from _pins(reader, rows if whole else None))}
+    if not whole:
+        rows = yield from _with_pinned(reader, rows, {**head.state, **noted}[PINS])
     if block.seqs:
         seqs = set(block.seqs)
         rows = [row for row in rows if row.get("seq") not in seqs]
-    return Loaded(head, block, rows, whole, reader)
+    return Loaded(head, block, rows, whole, reader, noted=noted)
 
 
 def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
@@ -186,6 +193,26 @@ def _from_a_whole_exchange(reader: Reader, rows: list[MessageRow]) -> Flow[list[
             start -= 1
         rows = [*page[start:], *rows]
     return rows
+
+
+def _pins(reader: Reader, rows: Sequence[MessageRow] | None) -> Flow[list[int]]:
+    """The seqs of the pinned messages among `rows`; by default of the whole thread, which is looked at once."""
+    looked_at: Sequence[MessageRow] = (yield reader.rows()) if rows is None else rows
+    return [row["seq"] for row in looked_at if row.get("pinned") and "seq" in row]
+
+
+def _with_pinned(reader: Reader, rows: list[MessageRow], pins: Sequence[int]) -> Flow[list[MessageRow]]:
+    """`rows` with the exchanges of pinned messages in front that lie further back than they do."""
+    first = rows[0].get("seq", 0) if rows else None
+    before: list[MessageRow] = []
+    for seq in pins:
+        if (first is not None and seq >= first) or (before and seq <= before[-1].get("seq", -1)):
+            continue
+        page: list[MessageRow] = yield reader.rows(after=seq - 1, limit=_RESULTS_PAGE)
+        page = yield from _from_a_whole_exchange(reader, page)
+        pinned = [each for each in exchanges(page) if any(row.get("seq") == seq for row in each.rows)]
+        before.extend(row for each in pinned for row in each.rows if first is None or row.get("seq", 0) < first)
+    return [*before, *rows] if before else rows
 
 
 def _leading(reader: Reader) -> Flow[list[MessageRow]]:

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memexllm.algorithms.base import BaseAlgorithm, ContextView
-from memexllm.core.errors import ThreadNotFoundError, ValidationError
+from memexllm.core.errors import ConcurrencyError, ThreadNotFoundError, ValidationError
 from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
 from memexllm.core.wire import MessageRow
-from memexllm.history.context import Loaded, Window, choose_of_thread, load
+from memexllm.history.context import PINS, Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Chosen, Explanation, explanation
 from memexllm.storage.port import Reader, StoragePort, changes_given
+
+_PIN_ATTEMPTS = 20
 
 
 def create_thread(
@@ -82,8 +84,26 @@ def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_s
 
 def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message]) -> Flow[list[Message]]:
     batch = list(messages)
-    yield port.append_messages(checked_thread_id(thread_id), [message.row() for message in batch], {})
+    pinned = [index for index, message in enumerate(batch) if message.pinned]
+    for attempt in range(_PIN_ATTEMPTS):
+        changes = (yield from _with_pins(port, thread_id, pinned)) if pinned else {}
+        try:
+            yield port.append_messages(checked_thread_id(thread_id), [message.row() for message in batch], changes)
+            break
+        except ConcurrencyError:
+            if attempt == _PIN_ATTEMPTS - 1:
+                raise
     return batch
+
+
+def _with_pins(port: StoragePort, thread_id: str, pinned: Iterable[int]) -> Flow[dict[str, Any]]:
+    """The change that adds these messages of a batch to the thread's pins, unless they are not known yet."""
+    reader = yield from found(port, thread_id)
+    known = reader.head.state.get(PINS)
+    if known is None:  # the next windowed read looks for them
+        return {"expected_version": reader.head.version}
+    pins = [*known, *({"$new": index} for index in pinned)]
+    return {"state": {PINS: pins}, "expected_version": reader.head.version}
 
 
 def list_threads(port: StoragePort, limit: int, offset: int) -> Flow[list[Thread]]:
@@ -121,8 +141,10 @@ def _window(port: StoragePort, algorithm: BaseAlgorithm | None, loaded: Loaded, 
     """The window as it stands, for callers who send it themselves: a cut that was found or moved is kept."""
     view = ContextView((), block=loaded.block.rows(), state=loaded.state)
     window = yield from choose_of_thread(algorithm, view, loaded, loaded.rows)
-    if window.state:
-        yield port.patch_thread(thread_id, state=dict(window.state))
+    # A storage of whole threads finds the pins at no cost; any other has just looked through the thread for them.
+    searched = bool(loaded.noted) and not loaded.whole and not port.keeps_whole_threads
+    if window.state or searched:
+        yield port.patch_thread(thread_id, state={**loaded.noted, **window.state})
     return window
 
 

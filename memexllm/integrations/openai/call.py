@@ -100,7 +100,7 @@ class Call:
         if self._prepared.loaded.head is None:
             # Only then: a thread that is deleted while its answer is on the way stays deleted.
             changes["create"] = {} if self._scope.user_id is None else {"user_id": self._scope.user_id}
-        state = {**merged.state, **window.state}
+        state = {**self._prepared.loaded.noted, **merged.state, **window.state}
         if state:
             changes["state"] = state
         if window.counts:

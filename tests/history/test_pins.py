@@ -1,0 +1,105 @@
+"""A pinned message is sent however far back it lies."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openai import OpenAI
+
+from memexllm import FIFOAlgorithm, HistoryManager, MemoryStorage, Message, TokenWindowAlgorithm, with_history
+from memexllm.testing import OpenAIServer
+from tests.history.test_managers import FourMethods
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memexllm import BaseAlgorithm, BaseStorage
+
+NUTS = "I am allergic to nuts."
+ALGORITHMS: dict[str, Callable[[], BaseAlgorithm]] = {
+    "fifo": lambda: FIFOAlgorithm(max_messages=4),
+    "fifo with two marks": lambda: FIFOAlgorithm(max_messages=5, keep=2),
+    "tokens": lambda: TokenWindowAlgorithm(max_tokens=90, keep=0.5),
+}
+STORAGES: dict[str, Callable[[], BaseStorage]] = {"memory": MemoryStorage, "four methods": FourMethods}
+
+
+def pinned_first(storage: BaseStorage, algorithm: BaseAlgorithm) -> HistoryManager:
+    manager = HistoryManager(storage, algorithm)
+    manager.create_thread(thread_id="t")
+    manager.add_messages("t", [Message("user", NUTS, pinned=True), Message("assistant", "Noted.")])
+    return manager
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_call_sends_it(storage: str, algorithm: str) -> None:
+    with OpenAIServer() as server, OpenAI(base_url=server.base_url, api_key="local") as original:
+        manager = pinned_first(STORAGES[storage](), ALGORITHMS[algorithm]())
+        client: Any = with_history(original, history_manager=manager)
+        for number in range(12):
+            message = {"role": "user", "content": f"Number {number}."}
+            client.chat.completions.create(model="gpt-4o", messages=[message], thread_id="t")
+            assert server.chat_requests[-1].messages[0]["content"] == NUTS
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_it_is_found_when_it_was_pinned_after_the_pins_were_noted(algorithm: str) -> None:
+    manager = HistoryManager(MemoryStorage(), ALGORITHMS[algorithm]())
+    manager.create_thread(thread_id="t")
+    for number in range(6):
+        manager.add_messages("t", [Message("user", f"{number}"), Message("assistant", f"{number}!")])
+        manager.context("t")
+    manager.add_messages("t", [Message("user", NUTS, pinned=True), Message("assistant", "Noted.")])
+    for number in range(12):
+        manager.add_messages("t", [Message("user", f"{number}"), Message("assistant", f"{number}!")])
+        assert NUTS in [message.content for message in manager.context("t")]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_pinned_result_brings_its_call_and_the_other_results(algorithm: str) -> None:
+    calls = [{"id": f"c{i}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in range(3)]
+    manager = HistoryManager(MemoryStorage(), ALGORITHMS[algorithm]())
+    manager.create_thread(thread_id="t")
+    manager.add_messages(
+        "t",
+        [
+            Message("user", "Look."),
+            Message("assistant", None, tool_calls=calls),
+            *(Message("tool", "42", tool_call_id=f"c{i}", pinned=i == 1) for i in range(3)),
+            Message("assistant", "Done."),
+        ],
+    )
+    for number in range(12):
+        manager.add_messages("t", [Message("user", f"{number}"), Message("assistant", f"{number}!")])
+    roles = [message.role for message in manager.context("t")]
+    assert roles[:4] == ["assistant", "tool", "tool", "tool"]
+
+
+def test_a_superseded_pin_is_not_sent() -> None:
+    storage = MemoryStorage()
+    manager = pinned_first(storage, FIFOAlgorithm(max_messages=4))
+    manager.context("t")
+    storage.append_messages("t", [Message("user", f"{n}") for n in range(8)], supersede_from=0)
+    assert NUTS not in [message.content for message in manager.context("t")]
+
+
+def test_pins_that_are_added_at_once_are_all_sent() -> None:
+    manager = HistoryManager(MemoryStorage(), FIFOAlgorithm(max_messages=2))
+    manager.create_thread(thread_id="t")
+    manager.add_messages("t", [Message("user", f"{n}") for n in range(4)])
+    manager.context("t")
+
+    def pin(name: int) -> None:
+        manager.add_messages("t", [Message("user", f"pin {name}", pinned=True)])
+
+    threads = [threading.Thread(target=pin, args=(name,)) for name in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    manager.add_messages("t", [Message("user", f"{n}") for n in range(6)])
+    sent = [message.content for message in manager.context("t")]
+    assert {f"pin {name}" for name in range(6)} <= set(sent)
