@@ -145,13 +145,15 @@ class Connections:
             self._file, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
         )
         try:
-            if not self._in_memory:
-                # The journal mode is written into the file, so this comes before: another program's stays as it is.
-                _sqlite_schema.checked_format(connection, self._where())
-                connection.execute("PRAGMA journal_mode = WAL").fetchone()
-                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON").fetchone()
+            if not self._in_memory:
+                # The journal mode is written into the file, so this comes before: another program's stays as it is,
+                # and so does one of 0.1 that cannot be upgraded.
+                if _sqlite_schema.checked_format(connection, self._where()) == _sqlite_schema.LEGACY:
+                    _sqlite_schema.prepare(connection, self._where())
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             _sqlite_schema.prepare(connection, self._where())
             self._note_identity()
         except BaseException:

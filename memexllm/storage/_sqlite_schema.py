@@ -17,8 +17,10 @@ from __future__ import annotations
 import sqlite3
 
 from memexllm.core.errors import StorageError
+from memexllm.storage import _sqlite_legacy
 
 FORMAT = 1
+LEGACY = -1
 SEQ_BITS = 32
 SEQ_MASK = (1 << SEQ_BITS) - 1
 
@@ -64,9 +66,12 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         if _format_of(connection, where) != FORMAT:  # another process may have been first
-            for statement in _TABLES.split(";"):
-                if statement.strip():
-                    connection.execute(statement)
+            if _format_of(connection, where) == LEGACY:
+                _sqlite_legacy.convert(connection)
+            else:
+                for statement in _TABLES.split(";"):
+                    if statement.strip():
+                        connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("COMMIT")
     except BaseException:
@@ -95,6 +100,8 @@ def _format_of(connection: sqlite3.Connection, where: str) -> int:
     if found == FORMAT:
         return FORMAT
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 5")]
+    if found == 0 and _sqlite_legacy.is_legacy(connection):
+        return LEGACY
     if found < 0 or tables:
         raise StorageError(
             f"{where} is a SQLite database of another program (it has the tables {', '.join(sorted(tables))}); "
