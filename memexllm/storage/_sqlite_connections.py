@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError, ValidationError
-from memexllm.storage import _sqlite_schema
+from memexllm.storage import _sqlite_readonly, _sqlite_schema
 from memexllm.storage._locks import held_across_fork
 
 # A look costs a tenth of an append; a file is not deleted under a running program often enough for one each time.
@@ -97,7 +97,11 @@ class Connections:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._open()
-            return _transacted(connection, work) if in_transaction else work(connection)
+            if in_transaction:
+                return _transacted(connection, work, self._where())
+            if isinstance(connection, _sqlite_readonly.UnsharedConnection):
+                return _sqlite_readonly.undisturbed(self._open, self._file, self._where(), work)
+            return work(connection)
         except UnicodeEncodeError:
             raise ValidationError(
                 f"Failed to {operation}: an id or text holds a lone surrogate, which no database can store"
@@ -107,10 +111,14 @@ class Connections:
                 raise IntegrityError(
                     f"Failed to {operation}: {self._where()} is damaged: it holds bytes that are no text"
                 ) from None
+            if connection is not None and _code(error) == sqlite3.SQLITE_ERROR:
+                # A statement that fits no more: a newer release may have changed the tables.
+                _sqlite_schema.checked_format(connection, self._where())
             raise self._translated(operation, error) from error
         finally:
             if connection is not None:
-                if generation == self._generation:
+                unshared = isinstance(connection, _sqlite_readonly.UnsharedConnection)
+                if generation == self._generation and not unshared:
                     self._idle.append(connection)
                 else:
                     connection.close()
@@ -128,6 +136,7 @@ class Connections:
     def _open(self) -> sqlite3.Connection:
         if not self._in_memory:
             self._make_private_file()
+            self._refuse_no_file()
         deadline = time.monotonic() + self._busy_timeout_s
         pause_s = 0.001
         while True:
@@ -135,6 +144,8 @@ class Connections:
                 return self._connect()
             except sqlite3.OperationalError as error:
                 # Turning a new file to WAL, or recovering it, needs it alone, and SQLite does not wait for that.
+                if _code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                    return self._connect_to_read(error)
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise
             time.sleep(pause_s)
@@ -161,6 +172,12 @@ class Connections:
             raise
         return connection
 
+    def _connect_to_read(self, refusal: sqlite3.OperationalError) -> sqlite3.Connection:
+        try:
+            return _sqlite_readonly.connect(self._file, self._where(), self._busy_timeout_s)
+        except sqlite3.OperationalError:
+            raise refusal from None
+
     def _note_identity(self) -> None:
         if self._identity is None and not self._in_memory:
             found = os.stat(self._file)
@@ -186,14 +203,24 @@ class Connections:
     def _make_private_file(self) -> None:
         """SQLite would make the file as readable as the umask allows; a conversation is its owner's alone."""
         try:
-            os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            # Of the file itself: a link is never replaced, and one to nothing yet leads to the new file.
+            os.close(os.open(os.path.realpath(self._file), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
-            if Path(self._file).is_dir():
-                raise ConnectionError(f"{self.path!r} is a directory; give SQLiteStorage the path of a file") from None
+            return
         except OSError as error:
             raise ConnectionError(
                 f"the database {self.path!r} cannot be made: {error.strerror}; its folder must exist and be writable"
             ) from error
+
+    def _refuse_no_file(self) -> None:
+        """A pipe would be waited for, and what is written to a device is gone."""
+        try:
+            mode = os.stat(self._file).st_mode
+        except OSError as error:
+            raise ConnectionError(f"the database {self.path!r} cannot be opened: {error.strerror}") from error
+        if not stat.S_ISREG(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "no file"
+            raise ConnectionError(f"{self.path!r} is {kind}; give SQLiteStorage the path of a file")
 
     def _where(self) -> str:
         return f"the database {self.path!r}"
@@ -208,6 +235,13 @@ class Connections:
             return IntegrityError(f"Failed to {operation}: {self._where()} is damaged or no SQLite database: {error}")
         if code == sqlite3.SQLITE_CANTOPEN:
             return ConnectionError(f"Failed to {operation}: {self._where()} cannot be opened: {error}")
+        if code == sqlite3.SQLITE_READONLY:
+            return OperationError(
+                f"Failed to {operation}: {self._where()} can only be read by this process; writing needs a file and a "
+                "folder that it may write to. Nothing was written"
+            )
+        if code == sqlite3.SQLITE_FULL:
+            return OperationError(f"Failed to {operation}: the disk of {self._where()} is full; nothing was written")
         kind = IntegrityError if isinstance(error, sqlite3.IntegrityError) else OperationError
         return kind(f"Failed to {operation} in {self._where()}: {error}")
 
@@ -227,10 +261,13 @@ def _quotes_text(error: sqlite3.Error) -> bool:
     return _code(error) is None and str(error).startswith("Could not decode to UTF-8")
 
 
-def _transacted(connection: sqlite3.Connection, work: Work[R]) -> R:
+def _transacted(connection: sqlite3.Connection, work: Work[R], where: str) -> R:
     cursor = connection.cursor()
     cursor.execute("BEGIN IMMEDIATE")
     try:
+        # Since this connection was opened, a newer release may have upgraded the file. Asking takes 0.7 µs.
+        if cursor.execute("PRAGMA user_version").fetchone()[0] != _sqlite_schema.FORMAT:
+            _sqlite_schema.refuse_format(connection, where)
         result = work(cursor)
         cursor.execute("COMMIT")
     except BaseException:
