@@ -13,6 +13,7 @@ from typing import Any, Literal
 from memexllm.core import jsontext
 from memexllm.core.errors import ConfigurationError, ValidationError
 from memexllm.core.models import Message, Thread
+from memexllm.core.moments import utc_now
 from memexllm.storage import _sqlite_statements as sql
 from memexllm.storage._defaults import (
     UNSET,
@@ -130,7 +131,7 @@ class SQLiteStorage(BaseStorage):
             if log is None:
                 if create is None:
                     raise unknown_thread(thread_id)
-                log = sql.insert_thread(db, Thread(thread_id, **create))
+                log = sql.insert_thread(db, Thread(thread_id, **create).changed(updated_at=utc_now()))
             elif create is not None:
                 check_user(thread_id, log.user_id, create)
             check_version(thread_id, log.version, expected_version)
@@ -145,7 +146,7 @@ class SQLiteStorage(BaseStorage):
             if self.max_messages is not None and live > self.max_messages:
                 sql.drop_oldest(db, log, self.max_messages)
                 live = self.max_messages
-            sql.note_write(db, thread_id, log, len(encoded), live)
+            sql.note_write(db, log, len(encoded), live)
             return log.version + 1
 
         return self._connections.write("add message to thread", append)
@@ -163,7 +164,7 @@ class SQLiteStorage(BaseStorage):
             position, superseded = found
             db.execute("DELETE FROM messages WHERE position = ?", (position,))
             sql.insert_messages(db, log, [position & SEQ_MASK], [encoded])
-            sql.note_write(db, thread_id, log, 0, log.message_count + superseded - encoded.superseded)
+            sql.note_write(db, log, 0, log.message_count + superseded - encoded.superseded)
 
         self._connections.write("replace message", replace)
 
@@ -211,7 +212,7 @@ class SQLiteStorage(BaseStorage):
             if log is None:
                 raise unknown_thread(thread_id)
             if given:
-                sql.note_write(db, thread_id, log, 0, log.message_count)
+                sql.note_write(db, log, 0, log.message_count)
             for key, value in given.items():
                 db.execute(f"UPDATE threads SET {key} = ? WHERE id = ?", (value, thread_id))
             if state is not UNSET:
