@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError, ValidationError
-from memexllm.storage import _sqlite_readonly, _sqlite_schema
+from memexllm.storage import _sqlite_migrations, _sqlite_readonly, _sqlite_schema
 from memexllm.storage._locks import held_across_fork
 
 # A look costs a tenth of an append; a file is not deleted under a running program often enough for one each time.
@@ -162,10 +162,10 @@ class Connections:
                 # The journal mode is written into the file, so this comes before: another program's stays as it is,
                 # and so does one of 0.1 that cannot be upgraded.
                 if _sqlite_schema.checked_format(connection, self._where()) == _sqlite_schema.LEGACY:
-                    _sqlite_schema.prepare(connection, self._where())
+                    _sqlite_migrations.prepare(connection, self._where())
                 connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            _sqlite_schema.prepare(connection, self._where())
+            _sqlite_migrations.prepare(connection, self._where())
             self._note_identity()
         except BaseException:
             connection.close()
@@ -244,6 +244,25 @@ class Connections:
             return OperationError(f"Failed to {operation}: the disk of {self._where()} is full; nothing was written")
         kind = IntegrityError if isinstance(error, sqlite3.IntegrityError) else OperationError
         return kind(f"Failed to {operation} in {self._where()}: {error}")
+
+
+def checked_path(path: str | os.PathLike[str]) -> str:
+    """`path` as a string that can name a file."""
+    try:
+        found = os.fspath(path)
+    except TypeError:
+        raise ValidationError(f"Database path must be a string or a path, not {type(path).__name__}") from None
+    if not found:
+        raise ValidationError("Database path cannot be empty")
+    if not isinstance(found, str):
+        raise ValidationError(f"Database path must be a string or a path, not {type(found).__name__}; use os.fsdecode()")
+    try:
+        encoded = os.fsencode(found)
+    except UnicodeEncodeError:
+        raise ValidationError(f"Database path {found!r} holds a lone surrogate, which no file's name can") from None
+    if b"\x00" in encoded:
+        raise ValidationError(f"Database path {found!r} holds NUL, which no file's name can")
+    return found
 
 
 def _code(error: sqlite3.Error) -> int | None:
