@@ -20,6 +20,7 @@ from memexllm.storage._locks import held_across_fork
 
 # A look costs a tenth of an append; a file is not deleted under a running program often enough for one each time.
 _LOOK_EVERY_S = 0.05
+_SMALLEST_PAGE_BYTES = 512
 
 R = TypeVar("R")
 Work = Callable[[sqlite3.Connection | sqlite3.Cursor], R]
@@ -84,7 +85,11 @@ class Connections:
         with self._reading:
             self._generation += 1
             self._identity = None
-            while self._idle:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        with contextlib.suppress(IndexError):  # another thread may take the last one
+            while True:
                 self._idle.pop().close()
 
     def _perform(self, operation: str, work: Work[R], *, in_transaction: bool = False) -> R:
@@ -106,14 +111,18 @@ class Connections:
             raise ValidationError(
                 f"Failed to {operation}: an id or text holds a lone surrogate, which no database can store"
             ) from None
+        except UnicodeDecodeError:
+            raise self._holds_no_text(operation) from None
         except sqlite3.Error as error:
             if _quotes_text(error):
-                raise IntegrityError(
-                    f"Failed to {operation}: {self._where()} is damaged: it holds bytes that are no text"
-                ) from None
+                raise self._holds_no_text(operation) from None
             if connection is not None and _code(error) == sqlite3.SQLITE_ERROR:
                 # A statement that fits no more: a newer release may have changed the tables.
                 _sqlite_schema.checked_format(connection, self._where())
+            if _code(error) == sqlite3.SQLITE_READONLY:
+                # Connections that only read do not learn that they may write by now.
+                self._generation += 1
+                self._close_idle()
             raise self._translated(operation, error) from error
         finally:
             if connection is not None:
@@ -215,15 +224,26 @@ class Connections:
     def _refuse_no_file(self) -> None:
         """A pipe would be waited for, and what is written to a device is gone."""
         try:
-            mode = os.stat(self._file).st_mode
+            found = os.stat(self._file)
         except OSError as error:
             raise ConnectionError(f"the database {self.path!r} cannot be opened: {error.strerror}") from error
-        if not stat.S_ISREG(mode):
-            kind = "a directory" if stat.S_ISDIR(mode) else "no file"
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no file"
             raise ConnectionError(f"{self.path!r} is {kind}; give SQLiteStorage the path of a file")
+        # SQLite reads zeros where the end of a file is missing, and takes a file of one byte for an empty one. It writes
+        # whole pages, of which only a log can tell that one is on its way.
+        if found.st_size % _SMALLEST_PAGE_BYTES and not any(
+            os.path.exists(f"{self._file}-{log}") for log in ("wal", "journal")
+        ):
+            raise IntegrityError(
+                f"{self._where()} is damaged or no SQLite database: its {found.st_size} bytes are no whole pages"
+            )
 
     def _where(self) -> str:
         return f"the database {self.path!r}"
+
+    def _holds_no_text(self, operation: str) -> IntegrityError:
+        return IntegrityError(f"Failed to {operation}: {self._where()} is damaged: it holds bytes that are no text")
 
     def _translated(self, operation: str, error: sqlite3.Error) -> MemexLLMError:
         if _is_busy(error):

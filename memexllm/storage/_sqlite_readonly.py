@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote
 
-from memexllm.core.errors import OperationError, StorageError
+from memexllm.core.errors import ConnectionError, OperationError, StorageError
 from memexllm.storage._sqlite_schema import FORMAT, checked_format
 
 R = TypeVar("R")
@@ -27,10 +27,13 @@ def connect(file: str, where: str, timeout_s: float) -> sqlite3.Connection:
     """A connection that reads only; the driver's error when there is no way to one."""
     try:
         return _opened(file, "mode=ro", where, timeout_s, sqlite3.Connection)
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         if _has_log(file):
-            # What is in the log would be left out.
-            raise
+            raise ConnectionError(
+                f"{where} cannot be read here: the newest writes lie in {file + '-wal'!r}, and reading those needs a "
+                "folder that this process may write to. Copy both files to one, or let a process that may write open "
+                "and close it"
+            ) from error
     return _opened(file, "mode=ro&immutable=1", where, timeout_s, UnsharedConnection)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from memexllm.core import jsontext
@@ -262,13 +263,20 @@ def _head(row: tuple[Any, ...]) -> Thread:
         metadata=_parsed(thread_id, metadata),
         user_id=user_id,
         title=title,
-        created_at=from_micros(created_at),
-        updated_at=from_micros(updated_at),
+        created_at=_moment(thread_id, created_at),
+        updated_at=_moment(thread_id, updated_at),
         state=_parsed(thread_id, state),
         version=version,
         partial=True,
         stored_messages=count,
     )
+
+
+def _moment(thread_id: str, micros: int) -> datetime:
+    try:
+        return from_micros(micros)
+    except (OverflowError, TypeError) as error:
+        raise _unreadable(thread_id, error) from error
 
 
 def _parsed(thread_id: str, text: str) -> dict[str, Any]:
