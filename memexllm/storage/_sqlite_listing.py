@@ -13,6 +13,8 @@ from memexllm.storage._listing import PREVIEW_LOOKS_BACK, ListQuery, checked_pla
 from memexllm.storage._rows import decode_wire
 from memexllm.storage._sqlite_statements import HEADS, Executor, head_of, read_texts
 
+# Whole floats from here on may be written with an exponent.
+_PLAIN = 1e15
 # Of the spans from listed_at to updated_at at most this one holds a given moment.
 _SPAN_AT = "ifnull((SELECT max(listed_at) FROM threads WHERE listed_at <= ?), ?)"
 
@@ -72,9 +74,17 @@ def _pieces(wanted: Mapping[str, Any]) -> Iterator[str]:
             yield from _pieces(value)
         elif value is None or isinstance(value, bool | str):
             yield name + jsontext.dumps(value)
+        elif isinstance(value, int | float):
+            yield name + _number(value)
         else:
-            # 1 and 1.0 are one number, written in two ways.
-            yield name
+            yield f"{name}["
+
+
+def _number(value: float) -> str:
+    """What the texts of all equal numbers begin with: 1 and 1.0 are equal, 0 and -0.0, 10**16 and 1e16."""
+    if value != int(value):
+        return jsontext.dumps(value)
+    return str(int(value)) if 0 < abs(value) < _PLAIN else ""
 
 
 def _preview(db: Executor, thread_id: str) -> str | None:
