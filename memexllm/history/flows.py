@@ -86,14 +86,6 @@ def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message])
     return batch
 
 
-def list_threads(port: StoragePort, limit: int, offset: int) -> Flow[list[Thread]]:
-    if limit < 1:
-        raise ValidationError(f"Limit must be a positive integer, got {limit!r}")
-    if offset < 0:
-        raise ValidationError(f"Offset must be a non-negative integer, got {offset!r}")
-    return (yield from port.list_threads(limit, offset))
-
-
 def update_thread(port: StoragePort, thread_id: str, fields: Mapping[str, Any]) -> Flow[None]:
     yield port.patch_thread(checked_thread_id(thread_id), **fields)
 

@@ -58,6 +58,7 @@ def _statements(script: str) -> Callable[[sqlite3.Connection], None]:
 _EXACT_ORDER = """
     ALTER TABLE threads RENAME COLUMN updated_minute TO listed_at;
     UPDATE threads SET listed_at = (SELECT updated_at FROM logs WHERE logs.id = log_id);
+    CREATE INDEX threads_of_user_by_creation ON threads (user_id) WHERE user_id IS NOT NULL;
 """
 
 MIGRATIONS: Mapping[int, Migration] = {

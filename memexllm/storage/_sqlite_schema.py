@@ -57,6 +57,7 @@ CREATE TABLE threads (
 );
 CREATE INDEX threads_by_update ON threads (listed_at);
 CREATE INDEX threads_of_user ON threads (user_id, listed_at) WHERE user_id IS NOT NULL;
+CREATE INDEX threads_of_user_by_creation ON threads (user_id) WHERE user_id IS NOT NULL;
 CREATE TABLE messages (
     position INTEGER PRIMARY KEY,
     superseded INTEGER NOT NULL DEFAULT 0,

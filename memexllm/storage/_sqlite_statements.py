@@ -28,7 +28,6 @@ HEADS = """
     SELECT n, threads.id, user_id, title, metadata, state, created_at, updated_at, version, message_count
     FROM threads JOIN logs ON logs.id = log_id"""
 _HEAD = f"{HEADS} WHERE threads.id = ?"
-_PAGE = f"{HEADS} ORDER BY n LIMIT ? OFFSET ?"
 # The thread whose span begins last before a moment. What is written at that moment belongs above it.
 _LAST_BEFORE = "SELECT n FROM threads WHERE listed_at <= ? ORDER BY listed_at DESC, n DESC LIMIT 1"
 _LOG = f"""
@@ -224,11 +223,7 @@ def patch_state(db: Executor, thread_id: str, patch: Mapping[str, Any]) -> None:
 
 def read_head(db: Executor, thread_id: str) -> Thread | None:
     row = db.execute(_HEAD, (thread_id,)).fetchone()
-    return None if row is None else _head(row)
-
-
-def read_heads(db: Executor, limit: int, offset: int) -> list[Thread]:
-    return [_head(row) for row in db.execute(_PAGE, (limit, offset))]
+    return None if row is None else head_of(row)
 
 
 def read_texts(
@@ -255,8 +250,8 @@ def _inside(seqs: Iterable[int]) -> list[int]:
     return [seq for seq in seqs if 0 <= seq <= SEQ_MASK]
 
 
-def _head(row: tuple[Any, ...]) -> Thread:
-    _, thread_id, user_id, title, metadata, state, created_at, updated_at, version, count = row
+def head_of(row: tuple[Any, ...]) -> Thread:
+    place, thread_id, user_id, title, metadata, state, created_at, updated_at, version, count = row
     return Thread.from_storage(
         id=thread_id,
         messages=[],
@@ -269,6 +264,8 @@ def _head(row: tuple[Any, ...]) -> Thread:
         version=version,
         partial=True,
         stored_messages=count,
+        place=place,
+        preview=None,
     )
 
 

@@ -23,8 +23,10 @@ from memexllm.storage._defaults import (
     unknown_message,
     unknown_thread,
 )
+from memexllm.storage._listing import CursorLike, OrderBy, list_query
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions
 from memexllm.storage._sqlite_connections import Connections, checked_path
+from memexllm.storage._sqlite_listing import read_page
 from memexllm.storage._sqlite_schema import SEQ_MASK
 from memexllm.storage.base import BaseStorage, refuse_partial
 
@@ -97,9 +99,24 @@ class SQLiteStorage(BaseStorage):
             messages.reverse()
         return thread.changed(messages=messages, partial=message_limit is not None)
 
-    def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
-        """Threads in creation order, without their messages (`partial`)."""
-        return self._connections.read("list threads", lambda db: sql.read_heads(db, limit, offset))
+    def list_threads(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """As `HistoryManager.list_threads`: without messages (`partial`), each order along an index of its own.
+
+        A `metadata` filter looks at every thread (of the user, if one is given) until the page is full.
+        """
+        query = list_query(limit, offset, user_id, metadata, order_by, before, after, preview)
+        return self._connections.snapshot("list threads", lambda db: read_page(db, query))
 
     def delete_thread(self, thread_id: str) -> bool:
         def delete(db: sql.Executor) -> bool:

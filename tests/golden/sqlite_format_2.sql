@@ -30,3 +30,4 @@ CREATE TABLE threads (
 CREATE INDEX logs_of_parent ON logs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX threads_by_update ON threads (listed_at);
 CREATE INDEX threads_of_user ON threads (user_id, listed_at) WHERE user_id IS NOT NULL;
+CREATE INDEX threads_of_user_by_creation ON threads (user_id) WHERE user_id IS NOT NULL;
