@@ -111,6 +111,8 @@ class Connections:
             raise ValidationError(
                 f"Failed to {operation}: an id or text holds a lone surrogate, which no database can store"
             ) from None
+        except OverflowError:
+            raise ValidationError(f"Failed to {operation}: a number has more than 64 bits") from None
         except UnicodeDecodeError:
             raise self._holds_no_text(operation) from None
         except sqlite3.Error as error:
@@ -251,6 +253,8 @@ class Connections:
                 f"Failed to {operation}: {self._where()} was kept busy by another writer for {self._busy_timeout_s:g} s"
             )
         code = _code(error)
+        if code is None and "binding parameter" in str(error):
+            return ValidationError(f"Failed to {operation}: an id or text is none: {error}")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return IntegrityError(f"Failed to {operation}: {self._where()} is damaged or no SQLite database: {error}")
         if code == sqlite3.SQLITE_CANTOPEN:

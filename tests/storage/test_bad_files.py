@@ -265,6 +265,48 @@ class TestAnotherVersion:
         assert execute(path, "SELECT count(*) FROM messages") == [(1,)]
 
 
+class TestValues:
+    @pytest.fixture
+    def storage(self, path: Path) -> Iterator[SQLiteStorage]:
+        with SQLiteStorage(path) as storage:
+            start(storage)
+            yield storage
+
+    @pytest.mark.parametrize("thread_id", [["t"], {"t": 1}, object(), 1 << 70, "\ud83d"])
+    def test_what_is_no_id_is_refused(self, storage: SQLiteStorage, thread_id: Any) -> None:
+        for use in (
+            storage.get_thread,
+            storage.read_head,
+            storage.read_messages,
+            storage.delete_thread,
+            lambda name: start(storage, name),
+            lambda name: storage.patch_thread(name, title="x"),
+            lambda name: storage.replace_message(name, "m", Message("user", "x")),
+        ):
+            with pytest.raises(ValidationError):
+                use(thread_id)
+        assert [thread.id for thread in storage.list_threads()] == ["t"]
+
+    @pytest.mark.parametrize("metadata", [{"k": object()}, {"k": float("nan")}, {"k": "\ud83d"}])
+    def test_metadata_that_is_no_json_is_refused_and_nothing_is_stored(
+        self, storage: SQLiteStorage, metadata: Any
+    ) -> None:
+        with pytest.raises(ValidationError):
+            storage.append_messages("new", [], create={"metadata": metadata})
+        with pytest.raises(ValidationError):
+            storage.patch_thread("t", metadata=metadata)
+        with pytest.raises(ValidationError):
+            storage.append_messages("t", [Message("user", "x")], state=metadata)
+        assert [(thread.id, thread.metadata, thread.version) for thread in storage.list_threads()] == [("t", {}, 1)]
+
+    def test_numbers_beyond_64_bits_are_refused(self, storage: SQLiteStorage) -> None:
+        with pytest.raises(ValidationError, match="64 bits"):
+            storage.read_messages("t", limit=1 << 70)
+        with pytest.raises(ValidationError, match="64 bits"):
+            storage.get_thread("t", message_limit=1 << 70)
+        assert texts_of(storage) == ["hello"]
+
+
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
     """Root may write anywhere; what is asked here is asked as a user who may not."""
