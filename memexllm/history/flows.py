@@ -20,6 +20,8 @@ from memexllm.history.context import Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Chosen, Explanation, explanation
 from memexllm.storage.port import Reader, StoragePort, changes_given
 
+# Databases count in 64 bits.
+_MOST = 1 << 61
 _METADATA = TypeAdapter(dict[str, JsonValue])
 
 
@@ -80,8 +82,8 @@ def explain(
 
 
 def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_superseded: bool) -> Flow[list[Message]]:
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise ValidationError(f"Limit must be a positive integer, or None for all; got {limit!r}")
+    _check_limit(limit)
+    limit = None if limit is None else min(limit, _MOST)
     reader = yield from found(port, thread_id)
     messages: list[Message] = yield reader.messages(limit=limit, include_superseded=include_superseded)
     return messages
@@ -89,9 +91,7 @@ def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_s
 
 def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message]) -> Flow[list[Message]]:
     batch = list(messages)
-    for message in batch:
-        if not isinstance(message, Message):
-            raise ValidationError(f"a thread holds messages, not {type(message).__name__}; make one with Message(...)")
+    _check_messages(batch)
     yield port.append_messages(checked_thread_id(thread_id), [message.row() for message in batch], {})
     return batch
 
@@ -113,9 +113,18 @@ def checked_thread_id(thread_id: Any) -> str:
     return _checked_text("Thread ID", thread_id)
 
 
-def _check_fields(
-    metadata: Any = None, user_id: Any = None, title: Any = None
-) -> None:
+def _check_messages(batch: list[Any]) -> None:
+    for message in batch:
+        if not isinstance(message, Message):
+            raise ValidationError(f"a thread holds messages, not {type(message).__name__}; make one with Message(...)")
+
+
+def _check_limit(limit: Any) -> None:
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise ValidationError(f"Limit must be a positive integer, or None for all; got {limit!r}")
+
+
+def _check_fields(metadata: Any = None, user_id: Any = None, title: Any = None) -> None:
     """What a storage might take for something else, and so store as that."""
     if metadata is not None:
         if not isinstance(metadata, Mapping):

@@ -12,7 +12,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError, ValidationError
 from memexllm.storage import _sqlite_migrations, _sqlite_readonly, _sqlite_schema
@@ -232,8 +232,8 @@ class Connections:
         if not stat.S_ISREG(found.st_mode):
             kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no file"
             raise ConnectionError(f"{self.path!r} is {kind}; give SQLiteStorage the path of a file")
-        # SQLite reads zeros where the end of a file is missing, and takes a file of one byte for an empty one. It writes
-        # whole pages, of which only a log can tell that one is on its way.
+        # SQLite reads zeros where the end of a file is missing, and takes a file of one byte for an empty one.
+        # Pages are whole, unless a log beside the file tells what is on its way.
         if found.st_size % _SMALLEST_PAGE_BYTES and not any(
             os.path.exists(f"{self._file}-{log}") for log in ("wal", "journal")
         ):
@@ -270,16 +270,18 @@ class Connections:
         return kind(f"Failed to {operation} in {self._where()}: {error}")
 
 
-def checked_path(path: str | os.PathLike[str]) -> str:
+def checked_path(path: Any) -> str:
     """`path` as a string that can name a file."""
     try:
-        found = os.fspath(path)
+        found: Any = os.fspath(path)
     except TypeError:
         raise ValidationError(f"Database path must be a string or a path, not {type(path).__name__}") from None
     if not found:
         raise ValidationError("Database path cannot be empty")
     if not isinstance(found, str):
-        raise ValidationError(f"Database path must be a string or a path, not {type(found).__name__}; use os.fsdecode()")
+        raise ValidationError(
+            f"Database path must be a string or a path, not {type(found).__name__}; use os.fsdecode()"
+        )
     try:
         encoded = os.fsencode(found)
     except UnicodeEncodeError:

@@ -37,9 +37,7 @@ def connect(file: str, where: str, timeout_s: float) -> sqlite3.Connection:
     return _opened(file, "mode=ro&immutable=1", where, timeout_s, UnsharedConnection)
 
 
-def _opened(
-    file: str, how: str, where: str, timeout_s: float, factory: type[sqlite3.Connection]
-) -> sqlite3.Connection:
+def _opened(file: str, how: str, where: str, timeout_s: float, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(file)}?{how}",
         uri=True,

@@ -79,7 +79,7 @@ def checked_format(connection: sqlite3.Connection, where: str) -> int:
 
 
 def format_of(connection: sqlite3.Connection, where: str) -> int:
-    """`EMPTY`, `LEGACY`, or a format this release reads; `StorageError` for a newer one and for another program's database."""
+    """`EMPTY`, `LEGACY` or a format this release reads; `StorageError` for a newer one and another program's file."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > FORMAT:
         raise StorageError(

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from memexllm.core import jsontext
-from memexllm.core.errors import ConfigurationError, ValidationError
+from memexllm.core.errors import ConfigurationError
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import utc_now
 from memexllm.storage import _sqlite_statements as sql

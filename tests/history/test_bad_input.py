@@ -12,7 +12,7 @@ from memexllm import AsyncHistoryManager, HistoryManager, MemoryStorage, Message
 from memexllm.core.errors import ThreadNotFoundError, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -93,7 +93,7 @@ def names(value: Any) -> str:
 class TestThreadIds:
     @pytest.mark.parametrize("thread_id", NO_IDS, ids=names)
     def test_what_is_no_id_is_refused_by_every_method(self, manager: Any, thread_id: Any) -> None:
-        uses = [
+        uses: list[Callable[[], Any]] = [
             lambda: manager.get_thread(thread_id),
             lambda: manager.context(thread_id),
             lambda: manager.get_messages(thread_id),
@@ -122,7 +122,9 @@ class TestThreadIds:
 
 
 class TestMessages:
-    @pytest.mark.parametrize("role", ["", "User", "wizard", "user ", None, 5, b"user", ["user"], "x" * 10_000], ids=names)
+    @pytest.mark.parametrize(
+        "role", ["", "User", "wizard", "user ", None, 5, b"user", ["user"], "x" * 10_000], ids=names
+    )
     def test_a_role_of_nobody_is_refused(self, manager: Any, role: Any) -> None:
         with pytest.raises(ValidationError, match="Invalid role") as refusal:
             manager.add_message("t", "x", role)
@@ -161,12 +163,9 @@ class TestMessages:
         with pytest.raises(ValidationError, match="Limit must be a positive integer"):
             manager.list_threads(limit=limit)
 
-    def test_a_limit_beyond_all_numbers_is_no_limit_or_refused(self, manager: Any) -> None:
-        for use in (manager.get_messages, lambda t, **k: manager.list_threads(**k)):
-            try:
-                assert len(use("t", limit=1 << 70)) == 1
-            except ValidationError as refusal:
-                assert "64 bits" in str(refusal)
+    def test_a_limit_beyond_all_numbers_is_no_limit(self, manager: Any) -> None:
+        assert len(manager.get_messages("t", limit=1 << 70)) == 1
+        assert len(manager.list_threads(limit=1 << 70)) == 1
 
     @pytest.mark.parametrize("offset", [-1, "5", 1.5, None, object()], ids=names)
     def test_an_offset_that_is_none_is_refused(self, manager: Any, offset: Any) -> None:

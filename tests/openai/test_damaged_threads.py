@@ -1,4 +1,4 @@
-"""A thread whose stored bytes cannot be read: no answer is lost, nothing is overwritten, and errors say what is true."""
+"""A thread whose stored bytes cannot be read: no answer is lost, nothing is overwritten, errors say what is true."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def test_ignored_the_turn_is_stored_and_the_damage_stays_as_it_is(
 
 
 class TestATurnThatWaits:
-    def test_the_error_says_that_it_waits(
-        self, server: OpenAIServer, talking: Callable[..., Talk]
-    ) -> None:
+    def test_the_error_says_that_it_waits(self, server: OpenAIServer, talking: Callable[..., Talk]) -> None:
         storage = FailingStorage()
         talk = talking(storage=storage)
         storage.failing_writes = -1
         talk.say(user("one"))
         before = len(server.requests)
-        with pytest.raises(HistoryReadError, match=r"'t' waits for an earlier turn that could not be stored yet, so no"):
+        with pytest.raises(
+            HistoryReadError, match=r"'t' waits for an earlier turn that could not be stored yet, so no"
+        ):
             talk.say(user("two"))
         assert len(server.requests) == before
         storage.failing_writes = 0

@@ -171,9 +171,7 @@ class TestFilesThatAreNotWhole:
         assert path.read_bytes() == truncated
 
     @pytest.mark.parametrize("missing", [1, 100, 2000, 4095])
-    def test_a_file_that_lacks_its_last_bytes_is_refused_unchanged(
-        self, path: Path, kept: bytes, missing: int
-    ) -> None:
+    def test_a_file_that_lacks_its_last_bytes_is_refused_unchanged(self, path: Path, kept: bytes, missing: int) -> None:
         path.write_bytes(kept[:-missing])
         for use in uses(SQLiteStorage(path)):
             with pytest.raises(IntegrityError, match="no whole pages"):
@@ -451,11 +449,15 @@ class TestPermissions:
 def filled(storage: SQLiteStorage) -> list[str]:
     """Write until there is no room; what was acknowledged."""
     acknowledged: list[str] = []
-    with pytest.raises(OperationError):
+
+    def write_on() -> None:
         for number in range(10_000):
             text = f"{number} " * 4000
             storage.append_messages("t", [Message("user", text), Message("assistant", text)], create={})
-            acknowledged += [text, text]
+            acknowledged.extend([text, text])
+
+    with pytest.raises(OperationError):
+        write_on()
     return acknowledged
 
 
@@ -531,7 +533,7 @@ class TestNoRoom:
         before = path.read_bytes()
         storage = SQLiteStorage(path)
         for _ in range(2):
-            with pytest.raises(StorageError, match="could not be made .*; nothing was changed"):
+            with pytest.raises(StorageError, match=r"could not be made .*; nothing was changed"):
                 storage.list_threads()
         assert sorted(file.name for file in small_disk.iterdir()) == ["chat.db", "filler"]
         assert path.read_bytes() == before
