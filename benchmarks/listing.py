@@ -14,11 +14,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from memexllm.core.models import Message
+from memexllm.core.models import Message, Thread
 from memexllm.storage import SQLiteStorage
 from memexllm.storage._rows import Encoded
-from memexllm.storage._sqlite_statements import find_log, insert_messages, insert_thread, note_write
-from memexllm.core.models import Thread
+from memexllm.storage._sqlite_statements import insert_messages, insert_thread, note_write
 
 N_THREADS = 100_000
 N_USERS = 100

@@ -41,6 +41,10 @@ def refuse_partial(thread: Thread) -> None:
         )
 
 
+def _keeps_whole_threads(storage: object, base: Any) -> bool:
+    return getattr(type(storage), "append_messages", base.append_messages) is base.append_messages
+
+
 class BaseStorage(ABC):
     """Where threads live, for synchronous code. Subclasses own what they open and close it in `close`.
 
@@ -195,7 +199,7 @@ class BaseStorage(ABC):
     ) -> list[Thread]:
         """The threads whose metadata holds what `query` does; else as `HistoryManager.list_threads`."""
         listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
-        whole = type(self).append_messages is BaseStorage.append_messages
+        whole = _keeps_whole_threads(self, BaseStorage)
         return run(_defaults.search_threads(self, listing, whole))
 
     def close(self) -> None:
@@ -334,7 +338,7 @@ class AsyncBaseStorage(ABC):
     ) -> list[Thread]:
         """Async `BaseStorage.search_threads`."""
         listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
-        whole = type(self).append_messages is AsyncBaseStorage.append_messages
+        whole = _keeps_whole_threads(self, AsyncBaseStorage)
         return await arun(_defaults.search_threads(self, listing, whole))
 
     async def close(self) -> None:
