@@ -105,7 +105,7 @@ class Connections:
             if in_transaction:
                 return _transacted(connection, work, self._where())
             if isinstance(connection, _sqlite_readonly.UnsharedConnection):
-                return _sqlite_readonly.undisturbed(self._open, self._file, self._where(), work)
+                return _sqlite_readonly.undisturbed(self._open, os.path.realpath(self._file), self._where(), work)
             return work(connection)
         except UnicodeEncodeError:
             raise ValidationError(
@@ -118,13 +118,8 @@ class Connections:
         except sqlite3.Error as error:
             if _quotes_text(error):
                 raise self._holds_no_text(operation) from None
-            if connection is not None and _code(error) == sqlite3.SQLITE_ERROR:
-                # A statement that fits no more: a newer release may have changed the tables.
-                _sqlite_schema.checked_format(connection, self._where())
-            if _code(error) == sqlite3.SQLITE_READONLY:
-                # Connections that only read do not learn that they may write by now.
-                self._generation += 1
-                self._close_idle()
+            if connection is not None:
+                self._look_for_the_cause(connection, error)
             raise self._translated(operation, error) from error
         finally:
             if connection is not None:
@@ -133,6 +128,16 @@ class Connections:
                     self._idle.append(connection)
                 else:
                     connection.close()
+
+    def _look_for_the_cause(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+        if _code(error) == sqlite3.SQLITE_ERROR and not connection.in_transaction:
+            # A statement that fits no more: a newer release may have changed the tables.
+            with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+                _sqlite_schema.checked_format(connection, self._where())
+        if _code(error) == sqlite3.SQLITE_READONLY and not self._in_memory:
+            # Connections that only read do not learn that they may write by now.
+            self._generation += 1
+            self._close_idle()
 
     def _leave_inherited(self) -> None:
         if self._in_memory:
@@ -154,9 +159,9 @@ class Connections:
             try:
                 return self._connect()
             except sqlite3.OperationalError as error:
-                # Turning a new file to WAL, or recovering it, needs it alone, and SQLite does not wait for that.
                 if _code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
                     return self._connect_to_read(error)
+                # Turning a new file to WAL, or recovering it, needs it alone, and SQLite does not wait for that.
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise
             time.sleep(pause_s)
@@ -185,7 +190,7 @@ class Connections:
 
     def _connect_to_read(self, refusal: sqlite3.OperationalError) -> sqlite3.Connection:
         try:
-            return _sqlite_readonly.connect(self._file, self._where(), self._busy_timeout_s)
+            return _sqlite_readonly.connect(os.path.realpath(self._file), self._where(), self._busy_timeout_s)
         except sqlite3.OperationalError:
             raise refusal from None
 
@@ -234,8 +239,9 @@ class Connections:
             raise ConnectionError(f"{self.path!r} is {kind}; give SQLiteStorage the path of a file")
         # SQLite reads zeros where the end of a file is missing, and takes a file of one byte for an empty one.
         # Pages are whole, unless a log beside the file tells what is on its way.
+        file = os.path.realpath(self._file)
         if found.st_size % _SMALLEST_PAGE_BYTES and not any(
-            os.path.exists(f"{self._file}-{log}") for log in ("wal", "journal")
+            os.path.exists(f"{file}-{log}") for log in ("wal", "journal")
         ):
             raise IntegrityError(
                 f"{self._where()} is damaged or no SQLite database: its {found.st_size} bytes are no whole pages"

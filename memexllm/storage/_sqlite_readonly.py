@@ -13,7 +13,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from memexllm.core.errors import ConnectionError, OperationError, StorageError
-from memexllm.storage._sqlite_schema import FORMAT, checked_format
+from memexllm.storage._sqlite_schema import EMPTY, FORMAT, checked_format
 
 R = TypeVar("R")
 _TRIES = 10
@@ -48,6 +48,8 @@ def _opened(file: str, how: str, where: str, timeout_s: float, factory: type[sql
     )
     try:
         found = checked_format(connection, where)
+        if found == EMPTY:
+            raise StorageError(f"{where} is empty and cannot be written by this process. Nothing was changed")
         if found != FORMAT:
             raise StorageError(
                 f"{where} must be upgraded to be read, and it cannot be written: allow writing to it and to its "

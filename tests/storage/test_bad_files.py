@@ -442,7 +442,7 @@ class TestPermissions:
     def test_an_empty_file_that_may_not_be_written_is_refused(self, place: Path) -> None:
         (place / "chat.db").touch()
         given_away(place, 0o500, 0o400)
-        with as_nobody(), pytest.raises(StorageError, match="cannot be written"):
+        with as_nobody(), pytest.raises(StorageError, match="is empty and cannot be written"):
             SQLiteStorage(place / "chat.db").list_threads()
 
 
