@@ -113,6 +113,14 @@ def checked_thread_id(thread_id: Any) -> str:
     return _checked_text("Thread ID", thread_id)
 
 
+def checked_user_id(user_id: Any) -> str:
+    if not isinstance(user_id, str):
+        raise ValidationError(f"user_id must be a string, got {type(user_id).__name__}")
+    if not user_id:
+        raise ValidationError("user_id cannot be empty")
+    return _checked_text("user_id", user_id)
+
+
 def _check_messages(batch: list[Any]) -> None:
     for message in batch:
         if not isinstance(message, Message):

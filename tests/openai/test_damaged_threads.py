@@ -122,3 +122,11 @@ class TestCalls:
         with pytest.raises(ValidationError, match="surrogate"):
             talking(storage=storage).say(user("one"), thread_id="\ud83d")
         assert server.requests == []
+
+    @pytest.mark.parametrize("user_id", ["", None, 5, b"u", ["u"], "\ud83d"])
+    def test_what_is_no_user_is_refused_before_any_request(
+        self, server: OpenAIServer, talk: Talk, user_id: Any
+    ) -> None:
+        with pytest.raises(ValidationError, match="user_id"):
+            talk.say(user("one"), client=talk.client.for_user(user_id))
+        assert server.requests == []

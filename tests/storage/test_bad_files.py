@@ -22,6 +22,7 @@ import pytest
 from memexllm.core.errors import ConnectionError, IntegrityError, OperationError, StorageError, ValidationError
 from memexllm.core.models import Message, Thread
 from memexllm.storage import SQLiteStorage
+from memexllm.storage._sqlite_readonly import connect, undisturbed
 
 NOBODY = 65534
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
@@ -444,6 +445,39 @@ class TestPermissions:
         given_away(place, 0o500, 0o400)
         with as_nobody(), pytest.raises(StorageError, match="is empty and cannot be written"):
             SQLiteStorage(place / "chat.db").list_threads()
+
+
+class TestReadingWhatOthersWrite:
+    """Without the files that keep readers and writers apart, a reader notices that the file changed meanwhile."""
+
+    @pytest.mark.parametrize(("n_disturbed", "n_tries"), [(0, 1), (1, 2), (9, 10)])
+    def test_a_read_that_was_disturbed_is_done_again(
+        self, path: Path, kept: bytes, n_disturbed: int, n_tries: int
+    ) -> None:
+        assert kept
+        tries: list[int] = []
+
+        def work(connection: sqlite3.Connection) -> Any:
+            found = connection.execute("SELECT count(*) FROM messages").fetchone()
+            tries.append(1)
+            if len(tries) <= n_disturbed:
+                execute(path, "DELETE FROM messages WHERE position IN (SELECT max(position) FROM messages)")
+                os.utime(path, ns=(len(tries), len(tries)))
+            return found
+
+        found = undisturbed(lambda: connect(str(path), "here", 1.0), str(path), "here", work)
+        assert (found, len(tries)) == ((21 - n_disturbed,), n_tries)
+
+    def test_one_that_is_disturbed_all_the_time_says_so(self, path: Path, kept: bytes) -> None:
+        assert kept
+        tries: list[int] = []
+
+        def work(_: sqlite3.Connection) -> None:
+            tries.append(1)
+            os.utime(path, ns=(len(tries), len(tries)))
+
+        with pytest.raises(OperationError, match="being written by another"):
+            undisturbed(lambda: connect(str(path), "here", 1.0), str(path), "here", work)
 
 
 def filled(storage: SQLiteStorage) -> list[str]:
