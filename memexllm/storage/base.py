@@ -79,7 +79,7 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def delete_thread(self, thread_id: str) -> bool:
-        """Whether there was one to delete."""
+        """Delete the thread; False when there was none."""
 
     def append_messages(
         self,

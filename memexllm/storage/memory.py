@@ -51,7 +51,7 @@ class _Log:
 
 
 class MemoryStorage(BaseStorage):
-    """Thread-safe; calls never block for I/O. Nothing is shared with what callers hold."""
+    """Threads in this object. Safe from any thread; nothing is shared with what callers hold."""
 
     blocking = False
     takes_rows = True

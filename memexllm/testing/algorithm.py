@@ -53,7 +53,10 @@ class Scene:
 
 
 class AlgorithmConformance:
-    """`takes_the_newest` says that the window is always the newest messages; only then that law is tried."""
+    """Inherit and give `algorithm`: a fixture that returns the algorithm to try, on `n_conversations` of each kind.
+
+    `takes_the_newest` says that the window is always the newest messages; only then that law is tried.
+    """
 
     takes_the_newest = False
     n_conversations = 20

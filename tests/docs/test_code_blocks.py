@@ -1,7 +1,9 @@
 """The documentation runs: a page's python blocks, in order, in one namespace, as if they were one script.
 
 HTML comments say what a reader need not see. `<!-- skip: reason -->` before a python block leaves it out and
-reports it; `<!-- output -->` before a text block states what the python block above it prints.
+reports it; `<!-- output -->` before a text block states what the python block above it prints. `<!-- file: bot.py -->`
+puts a python block into a file of that name instead of running it, which a test below it must import;
+`<!-- test: test_bot.py -->` does so as well, and pytest must pass on the file.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(r"(?P<indent> *)(?P<marks>`{3,}|~{3,})(?P<language>\w*)")
-DIRECTIVE = re.compile(r"<!-- *(?P<name>skip|output)(?: *: *(?P<reason>.*?))? *-->")
+DIRECTIVE = re.compile(r"<!-- *(?P<name>skip|output|file|test)(?: *: *(?P<argument>.*?))? *-->")
+FILE_NAME = re.compile(r"(?P<module>[a-z_]+)\.py")
 SHELLS = {"bash", "console", "sh", "shell"}
 
 
@@ -46,7 +49,7 @@ class Block:
     language: str
     text: str
     directive: str = ""
-    reason: str = ""
+    argument: str = ""
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -64,8 +67,8 @@ def blocks(page: Path) -> Iterator[Block]:
             if end is None:
                 raise SyntaxError(f"{page}:{number + 1}: this fence is never closed")
             text = textwrap.dedent("".join(f"{text}\n" for text in lines[number + 1 : end]))
-            name, reason = (directive["name"], directive["reason"] or "") if directive else ("", "")
-            yield Block(page, number + 1, fence["language"], text, name, reason)
+            name, argument = (directive["name"], directive["argument"] or "") if directive else ("", "")
+            yield Block(page, number + 1, fence["language"], text, name, argument)
             number, directive = end, None
         elif line.strip():
             if directive:
@@ -85,6 +88,39 @@ def run(block: Block, script: ModuleType) -> str:
     return printed.getvalue()
 
 
+def write(block: Block, written: list[str]) -> None:
+    """Put the block into its file in the current folder, and have pytest run it when it is a test."""
+    name = FILE_NAME.fullmatch(block.argument)
+    assert block.language == "python", f"{block}: only a python block is put into a file"
+    assert name, f"{block}: {block.argument!r} is no name for a python file"
+    compile("\n" * block.line + block.text, str(block.page), "exec", dont_inherit=True)
+    Path(name[0]).write_text(block.text, "utf-8")
+    if block.directive == "file":
+        written.append(name["module"])
+        return
+    written[:] = [module for module in written if f"from {module} import" not in block.text]
+    # A reader may have pytest and none of its plugins.
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:asyncio",
+        name[0],
+    ]
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, f"{block}: the test fails\n{done.stdout}{done.stderr}"
+    assert re.search(r"\b\d+ passed", done.stdout), f"{block}: pytest ran no test of it"
+
+
 @pytest.fixture
 def script(openai_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """A `__main__` in an empty folder, whose OpenAI clients reach the local server."""
@@ -102,6 +138,7 @@ def script(openai_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_order(page: Path, script: ModuleType, subtests: pytest.Subtests) -> None:
     printed: str | None = None
+    written: list[str] = []
     for block in blocks(page):
         if block.directive == "output":
             assert block.language == "text", f"{block}: an output is a text block, not {block.language!r}"
@@ -109,12 +146,16 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, script: ModuleType, subte
             assert printed.rstrip() == block.text.rstrip(), f"{block}: not what the block above prints"
         elif block.directive == "skip":
             assert block.language == "python", f"{block}: only a python block is run, so only one is skipped"
-            assert block.reason, f"{block}: the reason is missing: <!-- skip: reason -->"
+            assert block.argument, f"{block}: the reason is missing: <!-- skip: reason -->"
             with subtests.test(str(block)):
-                pytest.skip(f"{block}: {block.reason}")
+                pytest.skip(f"{block}: {block.argument}")
+            printed = None
+        elif block.directive in ("file", "test"):
+            write(block, written)
             printed = None
         elif block.language == "python":
             printed = run(block, script)
+    assert written == [], f"{page}: no test below imports {written}, so nobody runs them"
 
 
 def test_the_scripts_that_pages_name_can_be_run() -> None:
@@ -143,7 +184,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     (here / "test_code_blocks.py").write_bytes(Path(__file__).read_bytes())
     (root / "tests" / "conftest.py").write_text(FAULTY_CONFTEST)
     for name, text in FAULTY_PAGES.items():
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     law = "tests/docs/test_code_blocks.py::test_the_blocks_of_a_page_run_in_order"
@@ -187,13 +228,34 @@ http://127.0.0.1:9/v1
     "docs/no_reason.md": "<!-- skip -->\n```python\n```\n",
     "docs/stray.md": "<!-- output -->\n\nText.\n",
     "docs/open.md": "Text.\n\n```python\n",
+    "docs/test_fails.md": "<!-- test: test_it.py -->\n```python\ndef test_it():\n    assert 1 == 2\n```\n",
+    "docs/test_empty.md": "<!-- test: test_it.py -->\n```python\nx = 1\n```\n",
+    "docs/file_name.md": "<!-- file: ../bot.py -->\n```python\nx = 1\n```\n",
+    "docs/file_syntax.md": "<!-- file: bot.py -->\n```python\nx = \n```\n",
+    "docs/file_alone.md": "<!-- file: bot.py -->\n```python\nx = 1 / 0\n```\n",
+    "docs/guides/file_tested.md": """<!-- file: bot.py -->
+```python
+import os
+
+x = os.environ["OPENAI_BASE_URL"]
+```
+
+<!-- test: test_bot.py -->
+```python
+from bot import x
+
+
+def test_x():
+    assert x == "http://127.0.0.1:9/v1"
+```
+""",
 }
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "6 failed, 1 passed, 1 skipped",
+        "11 failed, 2 passed, 1 skipped",
         "README.md:9: needs a key",
         "docs/error.md:5: ZeroDivisionError",
         'docs/syntax.md", line 2',
@@ -201,6 +263,12 @@ http://127.0.0.1:9/v1
         "docs/no_reason.md:2: the reason is missing",
         "docs/stray.md:3: '<!-- output -->' above stands before no block",
         "docs/open.md:3: this fence is never closed",
+        "docs/test_fails.md:2: the test fails",
+        "assert 1 == 2",
+        "docs/test_empty.md:2: the test fails",
+        "docs/file_name.md:2: '../bot.py' is no name for a python file",
+        'docs/file_syntax.md", line 3',
+        "docs/file_alone.md: no test below imports ['bot']",
     ],
 )
 def test_a_fault_is_reported_with_its_page_and_line(report: str, line: str) -> None:

@@ -21,10 +21,11 @@ class Explains(Protocol):
 
 @dataclass(slots=True)
 class HistoryInfo:
-    """Of a stream it is filled in as the stream is read; `saved` turns True when the turn is stored.
+    """What the library did for one call; of a stream it is filled in as the stream is read.
 
-    `message_ids` are the messages stored by this call, in order, the answer last. `injected` counts the stored messages
-    that were sent, the block included. `error` is why the turn could not be stored (it is kept and tried again).
+    `saved` turns True when the turn is stored. `message_ids` are the messages stored by this call, in order, the answer
+    last. `injected` counts the stored messages that were sent, the block included. `error` is why the turn could not be
+    stored (it is kept and tried again).
     """
 
     thread_id: str
@@ -50,7 +51,7 @@ class HistoryInfo:
 
 
 def history_of(response: Any) -> HistoryInfo:
-    """Of a response or stream that came from a wrapped client; `ResourceNotFoundError` for any other.
+    """What was done for the call of this response or stream; `ResourceNotFoundError` without a wrapped client.
 
     A call made with `thread_id=None` has no history, and neither has its response.
     """

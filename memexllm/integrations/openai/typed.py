@@ -75,38 +75,50 @@ class TypedAsyncChat(AsyncChat):
 
 
 class HistoryOpenAI(OpenAI):
+    """What a type checker takes a wrapped `OpenAI` for; at run time it is an instance of its own class."""
+
     @cached_property
     def chat(self) -> TypedChat:
         raise NotImplementedError
 
     @property
     def history(self) -> HistoryManager:
+        """The manager of this client's threads. It is bound to no user: it sees every thread."""
         raise NotImplementedError
 
     def with_thread(self, thread_id: str) -> Self:
+        """This client bound to a thread, for the calls that name none. This one stays as it is."""
         raise NotImplementedError
 
     def for_user(self, user_id: str) -> Self:
+        """This client bound to a user: it creates the user's threads, and other users' threads are unknown to it."""
         raise NotImplementedError
 
     def flush(self) -> None:
+        """Store the turns that could not be stored yet; raises when they still cannot."""
         raise NotImplementedError
 
 
 class AsyncHistoryOpenAI(AsyncOpenAI):
+    """What a type checker takes a wrapped `AsyncOpenAI` for."""
+
     @cached_property
     def chat(self) -> TypedAsyncChat:
         raise NotImplementedError
 
     @property
     def history(self) -> AsyncHistoryManager:
+        """Async `HistoryOpenAI.history`."""
         raise NotImplementedError
 
     def with_thread(self, thread_id: str) -> Self:
+        """As `HistoryOpenAI.with_thread`."""
         raise NotImplementedError
 
     def for_user(self, user_id: str) -> Self:
+        """As `HistoryOpenAI.for_user`."""
         raise NotImplementedError
 
     async def flush(self) -> None:
+        """Async `HistoryOpenAI.flush`."""
         raise NotImplementedError

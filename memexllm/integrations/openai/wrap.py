@@ -148,7 +148,9 @@ def with_history(
     `merge=`. `storage` is a storage, a path of a SQLite file, or a URL. Without an `algorithm` everything is sent, up
     to 80 % of the model's window.
 
-    - `thread_id`: the thread of calls that name none; `on_missing_thread` says what happens to them otherwise.
+    - `thread_id`: the thread of calls that name none.
+    - `on_missing_thread`: what is done when no thread is named anywhere: `"create"` makes a new one and warns once,
+      `"ignore"` sends without history, `"error"` is a `ValidationError`.
     - `merge`: `"auto"` compares what is passed with what is stored, `"append"` takes all of it as new, `"replace"`
       makes it the thread.
     - `orphans`: what is done, in what is sent, with tool calls without results: dropped, answered by a placeholder,

@@ -15,9 +15,9 @@ from memexllm.testing.server.tool_choice import called_tools
 def reply_from_history(request: ChatRequest) -> Answer:
     """Reports tool results, answers questions about earlier messages from them, or calls a fitting tool.
 
-    "what is my name?" and "what is my <thing>?" are answered from "my <thing> is <value>"; "what did I say
-    about <topic>?" by quoting; "how many messages?" by counting. Anything else is echoed. Choices after
-    the first are numbered, so they can be told apart.
+    "What is my name?" is answered from "my name is Ada", "what is my favourite colour?" from "my favourite colour is
+    green"; "what did I say about trains?" by quoting, "how many messages?" by counting. Anything else is echoed.
+    Choices after the first are numbered, so they can be told apart.
     """
     if request.messages[-1]["role"] in ("tool", "function"):
         return _numbered(_report_of_results(request.messages), request.n_choices)

@@ -28,6 +28,7 @@ class Gate:
         self._reached = threading.Event()
 
     def open(self) -> None:
+        """Lets everybody pass who waits, and who comes later."""
         self._opened.set()
 
     def wait(self, timeout: float | None = None, /) -> bool:
@@ -123,7 +124,9 @@ class Hold:
 
 
 Outcome: TypeAlias = Answer | ServerError | Drop | StreamError | Hold
+"""What can be done with one request."""
 Reply: TypeAlias = Outcome | str | Mapping[str, Any]
+"""An outcome, or the message of an `Answer`."""
 
 
 def as_outcome(reply: Reply) -> Outcome:

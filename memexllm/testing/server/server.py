@@ -74,6 +74,7 @@ class OpenAIServer:
 
     @property
     def base_url(self) -> str:
+        """What a client is given: `OpenAI(base_url=server.base_url, api_key="local")`."""
         return self.origin + _BASE_PATH
 
     @property
@@ -127,6 +128,7 @@ class OpenAIServer:
         self._meter.clear()
 
     def start(self) -> Self:
+        """Begins to serve, for code without a `with` block; `close()` ends it."""
         if self._listener is not None:
             raise RuntimeError(f"The server is running already, at {self.base_url}")
         self._listener = Listener(*self._address, self._respond)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from memexllm.testing.server.jsontypes import JSONObject, is_list, is_object, object_at, objects_at, string_at
 
 Encode: TypeAlias = Callable[[str], Sequence[int]]
+"""A tokenizer: the tokens of a text, as `tiktoken.Encoding.encode_ordinary` gives them."""
 
 BYTES_PER_TOKEN = 4
 CACHE_STEP_TOKENS = 128
