@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue, TypeAdapter
+
 from memexllm.algorithms.base import BaseAlgorithm, ContextView
+from memexllm.core import jsontext
 from memexllm.core.errors import ConcurrencyError, ThreadNotFoundError, ValidationError
 from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
+from memexllm.core.refusals import refusals
 from memexllm.core.wire import MessageRow
 from memexllm.history.context import PINS, Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Chosen, Explanation, explanation
 from memexllm.storage.port import Reader, StoragePort, changes_given
 
 _PIN_ATTEMPTS = 20
+# Databases count in 64 bits.
+_MOST = 1 << 61
+_METADATA = TypeAdapter(dict[str, JsonValue])
 
 
 def create_thread(
@@ -31,6 +38,7 @@ def create_thread(
     thread_id = new_id() if thread_id is None else checked_thread_id(thread_id)
     if (yield from port.read(thread_id)) is not None:
         raise ValidationError(f"thread {thread_id!r} exists already; get_thread() returns it")
+    _check_fields(metadata=metadata, user_id=user_id, title=title)
     fields = Thread(thread_id, metadata=metadata, user_id=user_id, title=title, created_at=clock())
     create = changes_given(metadata=fields.metadata or None, user_id=user_id, title=title, created_at=fields.created_at)
     fields.version = yield port.append_messages(thread_id, [], {"create": create, "expected_version": 0})
@@ -75,8 +83,8 @@ def explain(
 
 
 def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_superseded: bool) -> Flow[list[Message]]:
-    if limit is not None and limit < 1:
-        raise ValidationError(f"Limit must be a positive integer, or None for all; got {limit!r}")
+    _check_limit(limit)
+    limit = None if limit is None else min(limit, _MOST)
     reader = yield from found(port, thread_id)
     messages: list[Message] = yield reader.messages(limit=limit, include_superseded=include_superseded)
     return messages
@@ -84,6 +92,7 @@ def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_s
 
 def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message]) -> Flow[list[Message]]:
     batch = list(messages)
+    _check_messages(batch)
     pinned = [index for index, message in enumerate(batch) if message.pinned]
     for attempt in range(_PIN_ATTEMPTS):
         changes = (yield from _with_pins(port, thread_id, pinned)) if pinned else {}
@@ -106,15 +115,8 @@ def _with_pins(port: StoragePort, thread_id: str, pinned: Iterable[int]) -> Flow
     return {"state": {PINS: pins}, "expected_version": reader.head.version}
 
 
-def list_threads(port: StoragePort, limit: int, offset: int) -> Flow[list[Thread]]:
-    if limit < 1:
-        raise ValidationError(f"Limit must be a positive integer, got {limit!r}")
-    if offset < 0:
-        raise ValidationError(f"Offset must be a non-negative integer, got {offset!r}")
-    return (yield from port.list_threads(limit, offset))
-
-
 def update_thread(port: StoragePort, thread_id: str, fields: Mapping[str, Any]) -> Flow[None]:
+    _check_fields(**fields)
     yield port.patch_thread(checked_thread_id(thread_id), **fields)
 
 
@@ -127,7 +129,50 @@ def checked_thread_id(thread_id: Any) -> str:
         raise ValidationError(f"Thread ID must be a string, got {type(thread_id).__name__}")
     if not thread_id:
         raise ValidationError("Thread ID cannot be empty")
-    return thread_id
+    return _checked_text("Thread ID", thread_id)
+
+
+def checked_user_id(user_id: Any) -> str:
+    if not isinstance(user_id, str):
+        raise ValidationError(f"user_id must be a string, got {type(user_id).__name__}")
+    if not user_id:
+        raise ValidationError("user_id cannot be empty")
+    return _checked_text("user_id", user_id)
+
+
+def _check_messages(batch: list[Any]) -> None:
+    for message in batch:
+        if not isinstance(message, Message):
+            raise ValidationError(f"a thread holds messages, not {type(message).__name__}; make one with Message(...)")
+
+
+def _check_limit(limit: Any) -> None:
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise ValidationError(f"Limit must be a positive integer, or None for all; got {limit!r}")
+
+
+def _check_fields(metadata: Any = None, user_id: Any = None, title: Any = None) -> None:
+    """What a storage might take for something else, and so store as that."""
+    if metadata is not None:
+        if not isinstance(metadata, Mapping):
+            raise ValidationError(f"metadata must be a dict, got {type(metadata).__name__}")
+        with refusals("metadata"):
+            _METADATA.validate_python(dict(metadata))
+        jsontext.dumps(dict(metadata), "metadata")
+    for name, text in (("user_id", user_id), ("title", title)):
+        if text is not None:
+            if not isinstance(text, str):
+                raise ValidationError(f"{name} must be a string or None, got {type(text).__name__}")
+            _checked_text(name, text)
+
+
+def _checked_text(name: str, text: str) -> str:
+    try:
+        if not text.isascii():
+            text.encode()
+    except UnicodeEncodeError:
+        raise ValidationError(f"{name} holds a lone surrogate, which no database can store") from None
+    return text
 
 
 def found(port: StoragePort, thread_id: str) -> Flow[Reader]:

@@ -17,6 +17,8 @@ from memexllm.core.wire import MessageRow
 
 WIRE_KEYS = frozenset({"id", "created_at", "wire", "status", "pinned", "turn_id", "origin"})
 EXTRA_KEYS = ("metadata", "call")
+UNREADABLE = "unreadable"
+"""Key of a stored row of an older release that could not be read and is kept as it was: the reason."""
 _ALWAYS = itemgetter("seq", "id", "created_at", "wire")
 _BARE_KEYS = ("id", "created_at", "wire")
 """What every row has; a row of no more keys has just these."""
@@ -71,7 +73,7 @@ def decode_wire(thread_id: str, joined: str) -> list[MessageRow]:
     try:
         for _, _, _, wire in map(_ALWAYS, rows):
             if type(wire) is not dict:
-                raise TypeError("another value where a dict was written")
+                raise TypeError(_why_no_wire(rows))
     except _SHAPE_ERRORS as error:
         raise _unreadable(thread_id, error) from error
     return rows
@@ -86,7 +88,9 @@ def decode_messages(thread_id: str, joined: str) -> list[Message]:
             if extra is not None:
                 row.update(extra)
             _, _, _, wire = _ALWAYS(row)
-            if type(wire) is not dict or type(row.get("metadata", _NOTHING)) is not dict:
+            if type(wire) is not dict:
+                raise TypeError(_why_no_wire([row]))
+            if type(row.get("metadata", _NOTHING)) is not dict:
                 raise TypeError("another value where a dict was written")
             messages.append(Message.from_row(row))
     except _SHAPE_ERRORS as error:
@@ -108,6 +112,14 @@ def _parse(thread_id: str, joined: str) -> list[Any]:
     except ValueError as error:
         raise _unreadable(thread_id, error) from error
     return parts
+
+
+def _why_no_wire(rows: Sequence[Any]) -> str:
+    """A row of memexllm 0.1.0 that could not be read says why (see `_sqlite_legacy.py`)."""
+    reason = next((row[UNREADABLE] for row in rows if UNREADABLE in row), None)
+    if reason is None:
+        return "another value where a dict was written"
+    return f"a message of memexllm 0.1 is kept as it was: {reason}"
 
 
 def _unreadable(thread_id: str, error: Exception) -> CorruptThreadError:

@@ -8,18 +8,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError, ValidationError
-from memexllm.storage import _sqlite_schema
+from memexllm.storage import _sqlite_migrations, _sqlite_readonly, _sqlite_schema
 from memexllm.storage._locks import held_across_fork
 
 # A look costs a tenth of an append; a file is not deleted under a running program often enough for one each time.
 _LOOK_EVERY_S = 0.05
+_SMALLEST_PAGE_BYTES = 512
 
 R = TypeVar("R")
 Work = Callable[[sqlite3.Connection | sqlite3.Cursor], R]
@@ -84,7 +85,11 @@ class Connections:
         with self._reading:
             self._generation += 1
             self._identity = None
-            while self._idle:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        with contextlib.suppress(IndexError):  # another thread may take the last one
+            while True:
                 self._idle.pop().close()
 
     def _perform(self, operation: str, work: Work[R], *, in_transaction: bool = False) -> R:
@@ -97,23 +102,42 @@ class Connections:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._open()
-            return _transacted(connection, work) if in_transaction else work(connection)
+            if in_transaction:
+                return _transacted(connection, work, self._where())
+            if isinstance(connection, _sqlite_readonly.UnsharedConnection):
+                return _sqlite_readonly.undisturbed(self._open, os.path.realpath(self._file), self._where(), work)
+            return work(connection)
         except UnicodeEncodeError:
             raise ValidationError(
                 f"Failed to {operation}: an id or text holds a lone surrogate, which no database can store"
             ) from None
+        except OverflowError:
+            raise ValidationError(f"Failed to {operation}: a number has more than 64 bits") from None
+        except UnicodeDecodeError:
+            raise self._holds_no_text(operation) from None
         except sqlite3.Error as error:
             if _quotes_text(error):
-                raise IntegrityError(
-                    f"Failed to {operation}: {self._where()} is damaged: it holds bytes that are no text"
-                ) from None
+                raise self._holds_no_text(operation) from None
+            if connection is not None:
+                self._look_for_the_cause(connection, error)
             raise self._translated(operation, error) from error
         finally:
             if connection is not None:
-                if generation == self._generation:
+                unshared = isinstance(connection, _sqlite_readonly.UnsharedConnection)
+                if generation == self._generation and not unshared:
                     self._idle.append(connection)
                 else:
                     connection.close()
+
+    def _look_for_the_cause(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+        if _code(error) == sqlite3.SQLITE_ERROR and not connection.in_transaction:
+            # A statement that fits no more: a newer release may have changed the tables.
+            with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+                _sqlite_schema.checked_format(connection, self._where())
+        if _code(error) == sqlite3.SQLITE_READONLY and not self._in_memory:
+            # Connections that only read do not learn that they may write by now.
+            self._generation += 1
+            self._close_idle()
 
     def _leave_inherited(self) -> None:
         if self._in_memory:
@@ -128,12 +152,15 @@ class Connections:
     def _open(self) -> sqlite3.Connection:
         if not self._in_memory:
             self._make_private_file()
+            self._refuse_no_file()
         deadline = time.monotonic() + self._busy_timeout_s
         pause_s = 0.001
         while True:
             try:
                 return self._connect()
             except sqlite3.OperationalError as error:
+                if _code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                    return self._connect_to_read(error)
                 # Turning a new file to WAL, or recovering it, needs it alone, and SQLite does not wait for that.
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise
@@ -145,19 +172,27 @@ class Connections:
             self._file, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
         )
         try:
-            if not self._in_memory:
-                # The journal mode is written into the file, so this comes before: another program's stays as it is.
-                _sqlite_schema.checked_format(connection, self._where())
-                connection.execute("PRAGMA journal_mode = WAL").fetchone()
-                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON").fetchone()
-            _sqlite_schema.prepare(connection, self._where())
+            if not self._in_memory:
+                # The journal mode is written into the file, so this comes before: another program's stays as it is,
+                # and so does one of 0.1 that cannot be upgraded.
+                if _sqlite_schema.checked_format(connection, self._where()) == _sqlite_schema.LEGACY:
+                    _sqlite_migrations.prepare(connection, self._where())
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            _sqlite_migrations.prepare(connection, self._where())
             self._note_identity()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _connect_to_read(self, refusal: sqlite3.OperationalError) -> sqlite3.Connection:
+        try:
+            return _sqlite_readonly.connect(os.path.realpath(self._file), self._where(), self._busy_timeout_s)
+        except sqlite3.OperationalError:
+            raise refusal from None
 
     def _note_identity(self) -> None:
         if self._identity is None and not self._in_memory:
@@ -184,17 +219,39 @@ class Connections:
     def _make_private_file(self) -> None:
         """SQLite would make the file as readable as the umask allows; a conversation is its owner's alone."""
         try:
-            os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            # Of the file itself: a link is never replaced, and one to nothing yet leads to the new file.
+            os.close(os.open(os.path.realpath(self._file), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
-            if Path(self._file).is_dir():
-                raise ConnectionError(f"{self.path!r} is a directory; give SQLiteStorage the path of a file") from None
+            return
         except OSError as error:
             raise ConnectionError(
                 f"the database {self.path!r} cannot be made: {error.strerror}; its folder must exist and be writable"
             ) from error
 
+    def _refuse_no_file(self) -> None:
+        """A pipe would be waited for, and what is written to a device is gone."""
+        try:
+            found = os.stat(self._file)
+        except OSError as error:
+            raise ConnectionError(f"the database {self.path!r} cannot be opened: {error.strerror}") from error
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no file"
+            raise ConnectionError(f"{self.path!r} is {kind}; give SQLiteStorage the path of a file")
+        # SQLite reads zeros where the end of a file is missing, and takes a file of one byte for an empty one.
+        # Pages are whole, unless a log beside the file tells what is on its way.
+        file = os.path.realpath(self._file)
+        if found.st_size % _SMALLEST_PAGE_BYTES and not any(
+            os.path.exists(f"{file}-{log}") for log in ("wal", "journal")
+        ):
+            raise IntegrityError(
+                f"{self._where()} is damaged or no SQLite database: its {found.st_size} bytes are no whole pages"
+            )
+
     def _where(self) -> str:
         return f"the database {self.path!r}"
+
+    def _holds_no_text(self, operation: str) -> IntegrityError:
+        return IntegrityError(f"Failed to {operation}: {self._where()} is damaged: it holds bytes that are no text")
 
     def _translated(self, operation: str, error: sqlite3.Error) -> MemexLLMError:
         if _is_busy(error):
@@ -202,12 +259,42 @@ class Connections:
                 f"Failed to {operation}: {self._where()} was kept busy by another writer for {self._busy_timeout_s:g} s"
             )
         code = _code(error)
+        if code is None and "binding parameter" in str(error):
+            return ValidationError(f"Failed to {operation}: an id or text is none: {error}")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return IntegrityError(f"Failed to {operation}: {self._where()} is damaged or no SQLite database: {error}")
         if code == sqlite3.SQLITE_CANTOPEN:
             return ConnectionError(f"Failed to {operation}: {self._where()} cannot be opened: {error}")
+        if code == sqlite3.SQLITE_READONLY:
+            return OperationError(
+                f"Failed to {operation}: {self._where()} can only be read by this process; writing needs a file and a "
+                "folder that it may write to. Nothing was written"
+            )
+        if code == sqlite3.SQLITE_FULL:
+            return OperationError(f"Failed to {operation}: the disk of {self._where()} is full; nothing was written")
         kind = IntegrityError if isinstance(error, sqlite3.IntegrityError) else OperationError
         return kind(f"Failed to {operation} in {self._where()}: {error}")
+
+
+def checked_path(path: Any) -> str:
+    """`path` as a string that can name a file."""
+    try:
+        found: Any = os.fspath(path)
+    except TypeError:
+        raise ValidationError(f"Database path must be a string or a path, not {type(path).__name__}") from None
+    if not found:
+        raise ValidationError("Database path cannot be empty")
+    if not isinstance(found, str):
+        raise ValidationError(
+            f"Database path must be a string or a path, not {type(found).__name__}; use os.fsdecode()"
+        )
+    try:
+        encoded = os.fsencode(found)
+    except UnicodeEncodeError:
+        raise ValidationError(f"Database path {found!r} holds a lone surrogate, which no file's name can") from None
+    if b"\x00" in encoded:
+        raise ValidationError(f"Database path {found!r} holds NUL, which no file's name can")
+    return found
 
 
 def _code(error: sqlite3.Error) -> int | None:
@@ -225,10 +312,13 @@ def _quotes_text(error: sqlite3.Error) -> bool:
     return _code(error) is None and str(error).startswith("Could not decode to UTF-8")
 
 
-def _transacted(connection: sqlite3.Connection, work: Work[R]) -> R:
+def _transacted(connection: sqlite3.Connection, work: Work[R], where: str) -> R:
     cursor = connection.cursor()
     cursor.execute("BEGIN IMMEDIATE")
     try:
+        # Since this connection was opened, a newer release may have upgraded the file. Asking takes 0.7 µs.
+        if cursor.execute("PRAGMA user_version").fetchone()[0] != _sqlite_schema.FORMAT:
+            _sqlite_schema.refuse_format(connection, where)
         result = work(cursor)
         cursor.execute("COMMIT")
     except BaseException:

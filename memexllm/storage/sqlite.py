@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from memexllm.core import jsontext
-from memexllm.core.errors import ConfigurationError, ValidationError
+from memexllm.core.errors import ConfigurationError
 from memexllm.core.models import Message, Thread
+from memexllm.core.moments import utc_now
 from memexllm.storage import _sqlite_statements as sql
 from memexllm.storage._defaults import (
     UNSET,
@@ -22,8 +23,10 @@ from memexllm.storage._defaults import (
     unknown_message,
     unknown_thread,
 )
+from memexllm.storage._listing import CursorLike, OrderBy, list_query
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions
-from memexllm.storage._sqlite_connections import Connections
+from memexllm.storage._sqlite_connections import Connections, checked_path
+from memexllm.storage._sqlite_listing import read_page
 from memexllm.storage._sqlite_schema import SEQ_MASK
 from memexllm.storage.base import BaseStorage, refuse_partial
 
@@ -47,11 +50,10 @@ class SQLiteStorage(BaseStorage):
         busy_timeout_s: float = 30.0,
     ) -> None:
         super().__init__(max_messages=max_messages)
-        if not os.fspath(path):
-            raise ValidationError("Database path cannot be empty")
+        checked = checked_path(path)
         if synchronous not in ("NORMAL", "FULL"):
             raise ConfigurationError(f'synchronous is "NORMAL" or "FULL", not {synchronous!r}')
-        self.path = os.fspath(path)
+        self.path = checked
         self._connections = Connections(self.path, synchronous, busy_timeout_s)
 
     def __repr__(self) -> str:
@@ -97,9 +99,24 @@ class SQLiteStorage(BaseStorage):
             messages.reverse()
         return thread.changed(messages=messages, partial=message_limit is not None)
 
-    def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
-        """Threads in creation order, without their messages (`partial`)."""
-        return self._connections.read("list threads", lambda db: sql.read_heads(db, limit, offset))
+    def list_threads(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """As `HistoryManager.list_threads`: without messages (`partial`), each order along an index of its own.
+
+        A `metadata` filter looks at every thread (of the user, if one is given) until the page is full.
+        """
+        query = list_query(limit, offset, user_id, metadata, order_by, before, after, preview)
+        return self._connections.snapshot("list threads", lambda db: read_page(db, query))
 
     def delete_thread(self, thread_id: str) -> bool:
         def delete(db: sql.Executor) -> bool:
@@ -130,7 +147,7 @@ class SQLiteStorage(BaseStorage):
             if log is None:
                 if create is None:
                     raise unknown_thread(thread_id)
-                log = sql.insert_thread(db, Thread(thread_id, **create))
+                log = sql.insert_thread(db, Thread(thread_id, **create).changed(updated_at=utc_now()))
             elif create is not None:
                 check_user(thread_id, log.user_id, create)
             check_version(thread_id, log.version, expected_version)
@@ -145,7 +162,7 @@ class SQLiteStorage(BaseStorage):
             if self.max_messages is not None and live > self.max_messages:
                 sql.drop_oldest(db, log, self.max_messages)
                 live = self.max_messages
-            sql.note_write(db, thread_id, log, len(encoded), live)
+            sql.note_write(db, log, len(encoded), live)
             return log.version + 1
 
         return self._connections.write("add message to thread", append)
@@ -163,7 +180,7 @@ class SQLiteStorage(BaseStorage):
             position, superseded = found
             db.execute("DELETE FROM messages WHERE position = ?", (position,))
             sql.insert_messages(db, log, [position & SEQ_MASK], [encoded])
-            sql.note_write(db, thread_id, log, 0, log.message_count + superseded - encoded.superseded)
+            sql.note_write(db, log, 0, log.message_count + superseded - encoded.superseded)
 
         self._connections.write("replace message", replace)
 
@@ -211,7 +228,7 @@ class SQLiteStorage(BaseStorage):
             if log is None:
                 raise unknown_thread(thread_id)
             if given:
-                sql.note_write(db, thread_id, log, 0, log.message_count)
+                sql.note_write(db, log, 0, log.message_count)
             for key, value in given.items():
                 db.execute(f"UPDATE threads SET {key} = ? WHERE id = ?", (value, thread_id))
             if state is not UNSET:

@@ -18,10 +18,13 @@ from typing import Any, Self
 
 import pytest
 
+from memexllm.core.flow import arun, run
 from memexllm.core.models import Message, Thread
 from memexllm.core.wire import MessageRow
+from memexllm.storage._listing import list_keywords, list_query
 from memexllm.storage._packing import pack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
+from memexllm.storage.port import StoragePort
 
 REQUIRED = ("save_thread", "get_thread", "list_threads", "delete_thread")
 
@@ -141,6 +144,22 @@ class DrivenStorage:
 
     def list_ids(self, **bounds: Any) -> list[str]:
         return [thread.id for thread in self.call("list_threads", **bounds)]
+
+    def listed(self, limit: int = 100, offset: int = 0, **asked: Any) -> list[Thread]:
+        """What the managers list."""
+        flow = StoragePort(self.storage).list_threads(list_query(limit, offset, **asked))
+        return self.run(arun(flow)) if self.is_async else run(flow)
+
+    def listed_ids(self, limit: int = 100, offset: int = 0, **asked: Any) -> list[str]:
+        return [thread.id for thread in self.listed(limit, offset, **asked)]
+
+    def names_in_list_threads(self, *keywords: str) -> bool:
+        """Whether the storage's own `list_threads` takes the keywords by name."""
+        return list_keywords(type(self.storage)) >= set(keywords)
+
+    def start_for(self, user_id: str | None, thread_id: str, metadata: dict[str, Any] | None = None) -> int:
+        """Make an empty thread of the user."""
+        return self.append(thread_id, create={"user_id": user_id, "metadata": metadata or {}})
 
     def delete_thread(self, thread_id: str) -> bool:
         deleted: bool = self.call("delete_thread", thread_id)

@@ -177,6 +177,29 @@ class TestThreads:
         with pytest.raises(ValidationError, match=message):
             manager.list_threads(limit=limit, offset=offset)
 
+    def test_a_sidebar_pages_through_the_newest_first(self, manager: Spoken) -> None:
+        for number in range(5):
+            manager.create_thread(thread_id=f"t{number}", user_id="ann")
+        manager.create_thread(thread_id="other", user_id="bob")
+        manager.add_message("t1", "the news", "user")
+        sidebar: dict[str, Any] = {"order_by": "-updated", "user_id": "ann"}
+        first = manager.list_threads(2, preview=True, **sidebar)
+        assert [(thread.id, thread.preview) for thread in first] == [("t1", "the news"), ("t4", None)]
+        manager.add_message("t0", "meanwhile", "user")
+        second = manager.list_threads(2, after=first[-1].cursor, **sidebar)
+        assert [thread.id for thread in second] == ["t3", "t2"]
+        assert manager.list_threads(2, after=second[-1], **sidebar) == []
+        assert [thread.id for thread in manager.list_threads(before=first[0], **sidebar)] == ["t0"]
+
+    def test_they_are_found_by_their_metadata(self, manager: Spoken) -> None:
+        for number in range(4):
+            manager.create_thread({"n": number, "odd": number % 2 == 1}, thread_id=f"t{number}")
+        assert [thread.id for thread in manager.search_threads({"odd": True})] == ["t1", "t3"]
+        assert [thread.id for thread in manager.search_threads({"odd": True}, 1, order_by="-created")] == ["t3"]
+        assert manager.list_threads(metadata={"odd": 1}) == []
+        with pytest.raises(ValidationError, match="Search query cannot be empty"):
+            manager.search_threads({})
+
     def test_title_and_metadata_can_be_changed_without_touching_messages(self, manager: Spoken) -> None:
         fill(manager, 2)
         manager.update_thread("t", title="Tea")

@@ -90,3 +90,40 @@ class StoresTwiceNowAndThen(SQLiteStorage):
     def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
         version = super().append_messages(thread_id, messages, **kwargs)
         return super().append_messages(thread_id, messages) if version % 20 == 0 else version
+
+
+class ListsEveryone(MemoryStorage):
+    def list_threads(self, limit: int = 100, offset: int = 0, *, user_id: Any = None, **asked: Any) -> list[Thread]:
+        return super().list_threads(limit, offset, **asked)
+
+
+class ListsByTheFirstWrite(MemoryStorage):
+    def list_threads(self, limit: int = 100, offset: int = 0, *, order_by: Any = "created", **asked: Any) -> Any:
+        return super().list_threads(limit, offset, order_by=order_by.replace("updated", "created"), **asked)
+
+
+class TakesOneForTrue(MemoryStorage):
+    def list_threads(self, limit: int = 100, offset: int = 0, *, metadata: Any = None, **asked: Any) -> Any:
+        found = super().list_threads(1000, 0, **asked)
+        wanted = (metadata or {}).items()
+        return [each for each in found if all(each.metadata.get(key) == value for key, value in wanted)][offset:][
+            :limit
+        ]
+
+
+class LosesThePlaceOfDeletedThreads(MemoryStorage):
+    def list_threads(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: Any = None,
+        metadata: Any = None,
+        order_by: Any = "created",
+        before: Any = None,
+        after: Any = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        found = super().list_threads(1000, order_by=order_by, before=before)
+        cursors = [each.cursor for each in found]
+        return found[cursors.index(after) + 1 if after in cursors else 0 :][offset:][:limit]

@@ -101,7 +101,8 @@ class Call:
             # Only then: a thread that is deleted while its answer is on the way stays deleted.
             changes["create"] = {} if self._scope.user_id is None else {"user_id": self._scope.user_id}
         state = {**self._prepared.loaded.noted, **merged.state, **window.state}
-        if state:
+        # What was found without the thread's history says nothing of it.
+        if state and not self._prepared.loaded.unread:
             changes["state"] = state
         if window.counts:
             changes["counts"] = window.counts
@@ -123,9 +124,12 @@ class Call:
 
     def _load(self, n_incoming: int) -> Flow[Loaded]:
         history = self.history
+        trouble = "could not be read"
         try:
             if history.has_unsettled:
+                trouble = "waits for an earlier turn that could not be stored yet"
                 yield from history.settle(self.thread_id)
+                trouble = "could not be read"
             reader = yield from history.manager.port.read(self.thread_id)
             if reader is None:
                 return Loaded()
@@ -135,9 +139,9 @@ class Call:
         except StorageError as error:
             if history.options.on_read_error == "raise":
                 raise HistoryReadError(
-                    f"thread {self.thread_id!r} could not be read, so no request was made: {error}"
+                    f"thread {self.thread_id!r} {trouble}, so no request was made: {error}"
                 ) from error
-            logger.warning("thread %r could not be read; the call goes on without its history", self.thread_id)
+            logger.warning("thread %r %s; the call goes on without its history", self.thread_id, trouble)
             return Loaded(unread=True)
 
     def _rows_of(self, wires: Sequence[Wire]) -> list[MessageRow]:

@@ -10,9 +10,8 @@ from typing import Any, ClassVar, Self
 
 from openai import AsyncOpenAI
 
-from memexllm.core.errors import ValidationError
 from memexllm.core.flow import arun, run
-from memexllm.history.flows import checked_thread_id
+from memexllm.history.flows import checked_thread_id, checked_user_id
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
 from memexllm.integrations.openai.client_history import ClientHistory, Scope
 from memexllm.integrations.openai.resources import AsyncHistoryChat, HistoryChat
@@ -31,9 +30,7 @@ class _HistoryClient:
 
     def for_user(self, user_id: str) -> Self:
         """This client bound to a user: it creates the user's threads, and other users' threads are unknown to it."""
-        if not user_id:
-            raise ValidationError("user_id cannot be empty")
-        bound: Self = _rebound(self, Scope(self._memexllm_scope.thread_id, user_id))
+        bound: Self = _rebound(self, Scope(self._memexllm_scope.thread_id, checked_user_id(user_id)))
         return bound
 
     def copy(self, **options: Any) -> Self:
