@@ -174,7 +174,7 @@ class ListingLaws:
             ({"user_id": "\ud83d"}, "surrogate"),
             ({"metadata": [1]}, "dict of metadata"),
             ({"metadata": {"k": "\ud83d"}}, "surrogate"),
-            ({"metadata": {"k": object()}}, "metadata"),
+            ({"metadata": {"k": len}}, "metadata"),
         ],
         ids=repr,
     )
