@@ -9,11 +9,13 @@ from memexllm.algorithms.base import BaseAlgorithm, ContextView
 from memexllm.core.errors import ThreadNotFoundError, ValidationError
 from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
+from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
 from memexllm.core.wire import MessageRow
 from memexllm.history.context import Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Chosen, Explanation, explanation
+from memexllm.storage._searching import checked_query
 from memexllm.storage.port import Reader, StoragePort, changes_given
 
 
@@ -92,6 +94,14 @@ def list_threads(port: StoragePort, limit: int, offset: int) -> Flow[list[Thread
     if offset < 0:
         raise ValidationError(f"Offset must be a non-negative integer, got {offset!r}")
     return (yield from port.list_threads(limit, offset))
+
+
+def search_messages(
+    port: StoragePort, text: str, thread_id: str | None, user_id: str | None, limit: int
+) -> Flow[list[MessageHit]]:
+    checked_query(text, thread_id, user_id, limit)
+    hits: list[MessageHit] = yield port.search_messages(text, thread_id, user_id, limit)
+    return hits
 
 
 def update_thread(port: StoragePort, thread_id: str, fields: Mapping[str, Any]) -> Flow[None]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
+from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
 from memexllm.history import flows
@@ -162,6 +163,15 @@ class HistoryManager(_Manager):
         """Threads in creation order, oldest first; the built-in storages leave their messages out (`partial`)."""
         return run(flows.list_threads(self.port, limit, offset))
 
+    def search_messages(
+        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
+    ) -> list[MessageHit]:
+        """The messages that hold words of `text`, best first: of one thread, of one user's, or of all threads.
+
+        `text` is words; no sign in it means anything. Superseded messages are not found.
+        """
+        return run(flows.search_messages(self.port, text, thread_id, user_id, limit))
+
     def update_thread(self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET) -> None:
         """Set the title, or replace the metadata; what is not given stays."""
         run(flows.update_thread(self.port, thread_id, _given(title=title, metadata=metadata)))
@@ -241,6 +251,12 @@ class AsyncHistoryManager(_Manager):
     async def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
         """Async `HistoryManager.list_threads`."""
         return await arun(flows.list_threads(self.port, limit, offset))
+
+    async def search_messages(
+        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
+    ) -> list[MessageHit]:
+        """Async `HistoryManager.search_messages`."""
+        return await arun(flows.search_messages(self.port, text, thread_id, user_id, limit))
 
     async def update_thread(
         self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET

@@ -20,7 +20,7 @@ from memexllm.storage._packing import unpack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 
 REQUIRED = ("save_thread", "get_thread", "list_threads", "delete_thread")
-OPTIONAL = ("append_messages", "replace_message", "read_head", "read_messages", "patch_thread")
+OPTIONAL = ("append_messages", "replace_message", "read_head", "read_messages", "patch_thread", "search_messages")
 _OPERATIONS = {
     "append_messages": "add message to thread",
     "close": "close storage",
@@ -31,6 +31,7 @@ _OPERATIONS = {
     "read_head": "get thread",
     "read_messages": "get messages",
     "replace_message": "replace message",
+    "search_messages": "search messages",
 }
 
 
@@ -90,6 +91,9 @@ class StoragePort:
             return threads
         whole = [unpack(thread) for thread in threads]
         return [thread.changed(stored_messages=thread.message_count) for thread in whole]
+
+    def search_messages(self, text: str, thread_id: str | None, user_id: str | None, limit: int) -> Step:
+        return self.step("search_messages", (text,), changes_given(thread_id=thread_id, user_id=user_id, limit=limit))
 
     def delete_thread(self, thread_id: str) -> Step:
         return self.step("delete_thread", (thread_id,), write=True)

@@ -90,3 +90,8 @@ class StoresTwiceNowAndThen(SQLiteStorage):
     def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
         version = super().append_messages(thread_id, messages, **kwargs)
         return super().append_messages(thread_id, messages) if version % 20 == 0 else version
+
+
+class FindsEverybodysMessages(MemoryStorage):
+    def search_messages(self, text: str, **scope: Any) -> Any:
+        return super().search_messages(text, **{**scope, "user_id": None})
