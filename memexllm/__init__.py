@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ValidationError,
         WindowError,
     )
+    from memexllm.core.hits import MessageHit
     from memexllm.core.models import CallInfo, Message, Thread
     from memexllm.history.explain import ContextEntry, Explanation
     from memexllm.history.manager import AsyncHistoryManager, HistoryManager
@@ -45,6 +46,7 @@ __all__ = [
     "ContextEntry",
     "Thread",
     "Message",
+    "MessageHit",
     "CallInfo",
     "BaseStorage",
     "AsyncBaseStorage",
@@ -79,6 +81,7 @@ __getattr__, __dir__ = lazy_exports(
         "HistoryManager": "memexllm.history.manager",
         "MemoryStorage": "memexllm.storage.memory",
         "Message": "memexllm.core.models",
+        "MessageHit": "memexllm.core.hits",
         "SQLiteStorage": "memexllm.storage.sqlite",
         "Thread": "memexllm.core.models",
         "TokenWindowAlgorithm": "memexllm.algorithms.token_window",

@@ -12,12 +12,14 @@ from memexllm.core import jsontext
 from memexllm.core.errors import ConcurrencyError, ThreadNotFoundError, ValidationError
 from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
+from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
 from memexllm.core.refusals import refusals
 from memexllm.core.wire import MessageRow
 from memexllm.history.context import PINS, Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Chosen, Explanation, explanation
+from memexllm.storage._searching import checked_query
 from memexllm.storage.port import Reader, StoragePort, changes_given
 
 _PIN_ATTEMPTS = 20
@@ -113,6 +115,14 @@ def _with_pins(port: StoragePort, thread_id: str, pinned: Iterable[int]) -> Flow
         return {"expected_version": reader.head.version}
     pins = [*known, *({"$new": index} for index in pinned)]
     return {"state": {PINS: pins}, "expected_version": reader.head.version}
+
+
+def search_messages(
+    port: StoragePort, text: str, thread_id: str | None, user_id: str | None, limit: int
+) -> Flow[list[MessageHit]]:
+    checked_query(text, thread_id, user_id, limit)
+    hits: list[MessageHit] = yield port.search_messages(text, thread_id, user_id, limit)
+    return hits
 
 
 def update_thread(port: StoragePort, thread_id: str, fields: Mapping[str, Any]) -> Flow[None]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
+from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
 from memexllm.history import flows
@@ -199,6 +200,15 @@ class HistoryManager(_Manager):
         listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
         return run(self.port.list_threads(listing))
 
+    def search_messages(
+        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
+    ) -> list[MessageHit]:
+        """The messages that hold words of `text`, best first: of one thread, of one user's, or of all threads.
+
+        `text` is words; no sign in it means anything. Superseded messages are not found.
+        """
+        return run(flows.search_messages(self.port, text, thread_id, user_id, limit))
+
     def update_thread(self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET) -> None:
         """Set the title, or replace the metadata; what is not given stays."""
         run(flows.update_thread(self.port, thread_id, _given(title=title, metadata=metadata)))
@@ -306,6 +316,12 @@ class AsyncHistoryManager(_Manager):
         """Async `HistoryManager.search_threads`."""
         listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
         return await arun(self.port.list_threads(listing))
+
+    async def search_messages(
+        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
+    ) -> list[MessageHit]:
+        """Async `HistoryManager.search_messages`."""
+        return await arun(flows.search_messages(self.port, text, thread_id, user_id, limit))
 
     async def update_thread(
         self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET

@@ -23,7 +23,7 @@ _WIRE = (
     " || CASE WHEN tokens_text IS NULL THEN '' ELSE '\"tokens\":' || tokens_text || ',' END"
     " || substr(wire_text, 2) END"
 )
-_FULL = f"{_WIRE} || ',' || ifnull(extra_text, 'null')"
+FULL_TEXT = f"{_WIRE} || ',' || ifnull(extra_text, 'null')"
 HEADS = """
     SELECT n, threads.id, user_id, title, metadata, state, created_at, updated_at, version, message_count
     FROM threads JOIN logs ON logs.id = log_id"""
@@ -54,7 +54,7 @@ def _select(what: str, *, live: bool, newest: bool) -> str:
 
 
 _READ = {
-    (wire, live, newest): _select(_WIRE if wire else _FULL, live=live, newest=newest)
+    (wire, live, newest): _select(_WIRE if wire else FULL_TEXT, live=live, newest=newest)
     for wire in (True, False)
     for live in (True, False)
     for newest in (True, False)

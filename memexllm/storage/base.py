@@ -14,9 +14,10 @@ from typing import Any, Literal, Self, overload
 
 from memexllm.core.errors import ValidationError
 from memexllm.core.flow import arun, run
+from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.wire import MessageRow
-from memexllm.storage import _defaults
+from memexllm.storage import _defaults, _searching
 from memexllm.storage._defaults import UNSET
 from memexllm.storage._listing import CursorLike, OrderBy, search_query
 from memexllm.storage._locks import async_lock, thread_lock
@@ -202,6 +203,16 @@ class BaseStorage(ABC):
         whole = _keeps_whole_threads(self, BaseStorage)
         return run(_defaults.search_threads(self, listing, whole))
 
+    def search_messages(
+        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
+    ) -> list[MessageHit]:
+        """The live messages that hold words of `text`, best first, of one thread, one user, or all.
+
+        `text` is words, never syntax; a blank one is a `ValidationError`. An unknown thread or user has no messages.
+        This default scans at most 20,000 messages, of the threads created last.
+        """
+        return run(_searching.search_messages(self, text, thread_id, user_id, limit))
+
     def close(self) -> None:
         """Close what this storage opened; it may be used again afterwards, which opens it anew."""
 
@@ -340,6 +351,12 @@ class AsyncBaseStorage(ABC):
         listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
         whole = _keeps_whole_threads(self, AsyncBaseStorage)
         return await arun(_defaults.search_threads(self, listing, whole))
+
+    async def search_messages(
+        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
+    ) -> list[MessageHit]:
+        """Async `BaseStorage.search_messages`."""
+        return await arun(_searching.search_messages(self, text, thread_id, user_id, limit))
 
     async def close(self) -> None:
         """Async `BaseStorage.close`."""

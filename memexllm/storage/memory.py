@@ -10,6 +10,7 @@ from typing import Any
 
 from memexllm.core import jsontext
 from memexllm.core.errors import ValidationError
+from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import utc_now
 from memexllm.core.wire import MessageRow, plain
@@ -24,6 +25,7 @@ from memexllm.storage._defaults import (
 from memexllm.storage._listing import PREVIEW_LOOKS_BACK, CursorLike, OrderBy, list_query, page_of, preview_of
 from memexllm.storage._locks import held_across_fork
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions, with_marks, with_seq
+from memexllm.storage._searching import checked_query, ranked
 from memexllm.storage.base import BaseStorage, refuse_partial
 
 
@@ -210,6 +212,20 @@ class MemoryStorage(BaseStorage):
             log.head = head
             if any(value is not UNSET for value in (title, metadata, user_id)):
                 _touch(log)
+
+    def search_messages(
+        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
+    ) -> list[MessageHit]:
+        """`BaseStorage.search_messages` by looking at every message there is."""
+        query = checked_query(text, thread_id, user_id, limit)
+        with self._lock:
+            wanted = [
+                each
+                for each, log in reversed(self._logs.items())
+                if thread_id in (None, each) and user_id in (None, log.head.user_id)
+            ]
+            messages = [(each, self.read_messages(each)) for each in wanted]
+        return ranked(query, messages)
 
     def _found(self, thread_id: str) -> _Log:
         log = self._logs.get(thread_id)

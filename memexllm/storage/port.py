@@ -21,7 +21,7 @@ from memexllm.storage._packing import unpack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 
 REQUIRED = ("save_thread", "get_thread", "list_threads", "delete_thread")
-OPTIONAL = ("append_messages", "replace_message", "read_head", "read_messages", "patch_thread")
+OPTIONAL = ("append_messages", "replace_message", "read_head", "read_messages", "patch_thread", "search_messages")
 _OPERATIONS = {
     "append_messages": "add message to thread",
     "close": "close storage",
@@ -32,6 +32,7 @@ _OPERATIONS = {
     "read_head": "get thread",
     "read_messages": "get messages",
     "replace_message": "replace message",
+    "search_messages": "search messages",
 }
 
 
@@ -88,6 +89,9 @@ class StoragePort:
 
     def list_threads(self, query: ListQuery) -> Flow[list[Thread]]:
         return listed(self.step, self._list_keywords, self.keeps_whole_threads, query)
+
+    def search_messages(self, text: str, thread_id: str | None, user_id: str | None, limit: int) -> Step:
+        return self.step("search_messages", (text,), changes_given(thread_id=thread_id, user_id=user_id, limit=limit))
 
     def delete_thread(self, thread_id: str) -> Step:
         return self.step("delete_thread", (thread_id,), write=True)

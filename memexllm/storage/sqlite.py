@@ -6,14 +6,18 @@ thread's length; a read of the newest messages walks the table backwards from th
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from memexllm.core import jsontext
-from memexllm.core.errors import ConfigurationError
+from memexllm.core.errors import ConfigurationError, MemexLLMError
+from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import utc_now
+from memexllm.storage import _sqlite_search as index
 from memexllm.storage import _sqlite_statements as sql
 from memexllm.storage._defaults import (
     UNSET,
@@ -25,10 +29,14 @@ from memexllm.storage._defaults import (
 )
 from memexllm.storage._listing import CursorLike, OrderBy, list_query
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions
+from memexllm.storage._searching import checked_query, hit
 from memexllm.storage._sqlite_connections import Connections, checked_path
 from memexllm.storage._sqlite_listing import read_page
 from memexllm.storage._sqlite_schema import SEQ_MASK
+from memexllm.storage._sqlite_search_tables import forget
 from memexllm.storage.base import BaseStorage, refuse_partial
+
+_log = logging.getLogger("memexllm.storage.sqlite")
 
 
 class SQLiteStorage(BaseStorage):
@@ -78,6 +86,8 @@ class SQLiteStorage(BaseStorage):
             sql.insert_messages(db, log, seqs, encoded)
             if kept < live:
                 sql.drop_oldest(db, log, kept)
+            if old is not None:
+                index.settle(db)
 
         self._connections.write("save thread", save)
 
@@ -123,6 +133,7 @@ class SQLiteStorage(BaseStorage):
             found = db.execute("DELETE FROM threads WHERE id = ? RETURNING log_id", (thread_id,)).fetchall()
             for (log_id,) in found:
                 sql.drop_log(db, log_id)
+            index.settle(db)
             return bool(found)
 
         return self._connections.write("delete thread", delete)
@@ -161,6 +172,7 @@ class SQLiteStorage(BaseStorage):
                 sql.patch_state(db, thread_id, resolve_new(state, log.next_seq))
             if self.max_messages is not None and live > self.max_messages:
                 sql.drop_oldest(db, log, self.max_messages)
+                index.settle(db, often=True)
                 live = self.max_messages
             sql.note_write(db, log, len(encoded), live)
             return log.version + 1
@@ -180,6 +192,7 @@ class SQLiteStorage(BaseStorage):
             position, superseded = found
             db.execute("DELETE FROM messages WHERE position = ?", (position,))
             sql.insert_messages(db, log, [position & SEQ_MASK], [encoded])
+            index.settle(db)
             sql.note_write(db, log, 0, log.message_count + superseded - encoded.superseded)
 
         self._connections.write("replace message", replace)
@@ -236,5 +249,53 @@ class SQLiteStorage(BaseStorage):
 
         self._connections.write("update thread", patch)
 
+    def search_messages(
+        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
+    ) -> list[MessageHit]:
+        """`BaseStorage.search_messages` by a full-text index in the file.
+
+        The index is brought up to date by searching: the first search of 100,000 messages takes some seconds, and
+        appending costs nothing. Where there can be no index (a read-only file, a SQLite without FTS5) or it is damaged
+        (`reindex()` mends it), the bounded scan of `BaseStorage` takes its place.
+        """
+        query = checked_query(text, thread_id, user_id, limit)
+        scope = index.Scope(thread_id, user_id)
+
+        def look(db: sql.Executor) -> list[index.Found] | None:
+            return None if index.is_behind(db, scope) else index.find(db, scope, query)
+
+        def catch_up(db: sql.Executor) -> list[index.Found] | None:
+            return index.find(db, scope, query) if index.catch_up(db, scope) else None
+
+        try:
+            found = self._connections.snapshot("search messages", look)
+            while found is None:
+                found = self._connections.write("search messages", catch_up)
+        except MemexLLMError as error:
+            if not _index_failed(error):
+                raise
+            _log.debug("searching %r without an index: %s", self, error)
+            return super().search_messages(text, thread_id=thread_id, user_id=user_id, limit=limit)
+        return [
+            hit(each.thread_id, decode_messages(each.thread_id, each.texts)[0], each.score, query) for each in found
+        ]
+
+    def reindex(self) -> None:
+        """Make the full-text index anew: mends one that is damaged, and spares the next search the work.
+
+        Other writers take their turn in between. A SQLite without FTS5 is an `OperationError`.
+        """
+        everything = index.Scope(None, None)
+        self._connections.write("reindex", forget)
+        while not self._connections.write("reindex", lambda db: index.catch_up(db, everything)):
+            pass
+
     def close(self) -> None:
         self._connections.close()
+
+
+def _index_failed(error: MemexLLMError) -> bool:
+    """Whether SQLite failed at something other than waiting for its turn."""
+    cause = error.__cause__
+    busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF not in busy

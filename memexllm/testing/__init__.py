@@ -19,7 +19,8 @@ if "pytest" in sys.modules:
     # The kits' asserts then show what they compared, as those of a user's own tests do.
     sys.modules["pytest"].register_assert_rewrite(
         *(f"{__name__}.{name}" for name in ("algorithm", "storage", "_driven", "_laws_apart", "_laws_appending")),
-        *(f"{__name__}.{name}" for name in ("_laws_keeping", "_laws_listing", "_laws_reading", "_laws_together")),
+        *(f"{__name__}.{name}" for name in ("_laws_keeping", "_laws_listing", "_laws_reading")),
+        *(f"{__name__}.{name}" for name in ("_laws_searching", "_laws_together")),
     )
 
 __getattr__, __dir__ = lazy_exports(

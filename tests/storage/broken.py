@@ -127,3 +127,8 @@ class LosesThePlaceOfDeletedThreads(MemoryStorage):
         found = super().list_threads(1000, order_by=order_by, before=before)
         cursors = [each.cursor for each in found]
         return found[cursors.index(after) + 1 if after in cursors else 0 :][offset:][:limit]
+
+
+class FindsEverybodysMessages(MemoryStorage):
+    def search_messages(self, text: str, **scope: Any) -> Any:
+        return super().search_messages(text, **{**scope, "user_id": None})

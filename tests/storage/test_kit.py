@@ -56,6 +56,7 @@ def shared(name: str) -> str:
         (shared("AcknowledgesTooEarly"), "test_law05_a_killed_process_loses_nothing_acknowledged"),
         (storage("IgnoresCase()"), "test_law07_hostile_thread_ids_are_told_apart"),
         (storage("IgnoresTheUser()"), "test_append_to_the_thread_of_another_user_is_refused"),
+        (storage("FindsEverybodysMessages()"), "test_law07_threads_and_users_are_apart"),
         (storage("KeepsEverything()"), "test_law08_only_the_newest_messages_are_kept"),
         (storage("ListsEveryone()"), "test_listing_keeps_to_one_user"),
         (storage("ListsByTheFirstWrite()"), "test_listing_is_in_the_order_asked_for"),
