@@ -20,12 +20,14 @@ if TYPE_CHECKING:
         HistoryReadError,
         HistoryWriteError,
         MemexLLMError,
+        ResourceNotFoundError,
         StorageError,
         ThreadNotFoundError,
         ValidationError,
         WindowError,
     )
     from memexllm.core.models import CallInfo, Message, Thread
+    from memexllm.history.explain import ContextEntry, Explanation
     from memexllm.history.manager import AsyncHistoryManager, HistoryManager
     from memexllm.integrations.openai.info import HistoryInfo, history_of
     from memexllm.integrations.openai.wrap import with_history
@@ -39,6 +41,8 @@ __all__ = [
     "HistoryInfo",
     "HistoryManager",
     "AsyncHistoryManager",
+    "Explanation",
+    "ContextEntry",
     "Thread",
     "Message",
     "CallInfo",
@@ -52,6 +56,7 @@ __all__ = [
     "MemexLLMError",
     "ConfigurationError",
     "ValidationError",
+    "ResourceNotFoundError",
     "ThreadNotFoundError",
     "StorageError",
     "WindowError",
@@ -67,6 +72,8 @@ __getattr__, __dir__ = lazy_exports(
         "BaseAlgorithm": "memexllm.algorithms.base",
         "BaseStorage": "memexllm.storage.base",
         "CallInfo": "memexllm.core.models",
+        "ContextEntry": "memexllm.history.explain",
+        "Explanation": "memexllm.history.explain",
         "FIFOAlgorithm": "memexllm.algorithms.fifo",
         "HistoryInfo": "memexllm.integrations.openai.info",
         "HistoryManager": "memexllm.history.manager",
@@ -79,6 +86,7 @@ __getattr__, __dir__ = lazy_exports(
         "MemexLLMError": "memexllm.core.errors",
         "ConfigurationError": "memexllm.core.errors",
         "ValidationError": "memexllm.core.errors",
+        "ResourceNotFoundError": "memexllm.core.errors",
         "ThreadNotFoundError": "memexllm.core.errors",
         "StorageError": "memexllm.core.errors",
         "WindowError": "memexllm.core.errors",

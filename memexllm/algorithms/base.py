@@ -15,6 +15,7 @@ from memexllm.core.errors import MemexLLMError, ValidationError, WindowError
 from memexllm.core.exchanges import Exchange, exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
+from memexllm.core.tokens import TokenCounter
 from memexllm.core.wire import MessageRow
 
 CUT = "cut"
@@ -97,6 +98,22 @@ class BaseAlgorithm(ABC):
     def reads(self, state: Mapping[str, Any]) -> Reads:
         """What `plan` needs to be shown; everything unless overridden."""
         return Reads()
+
+    def budget(self, model: str | None) -> int | None:
+        """Tokens the whole request may have for a model; None when the algorithm does not count tokens."""
+        return None
+
+    def counter(self, model: str | None) -> TokenCounter:
+        """What counts tokens for a model; `explain()` counts with it as well."""
+        return TokenCounter(model)
+
+    def counted_tools(self, view: ContextView) -> Sequence[Mapping[str, Any]]:
+        """The tools whose schemas count towards the budget: the call's own, unless the algorithm was given others."""
+        return view.tools
+
+    def __repr__(self) -> str:
+        limit = "" if self.max_messages is None else f"max_messages={self.max_messages}"
+        return f"{type(self).__name__}({limit})"
 
     def takes_all(self, view: ContextView, rows: Sequence[MessageRow]) -> bool:
         """Whether all of `rows` are sent, known without grouping or counting them; `plan` is not asked then."""

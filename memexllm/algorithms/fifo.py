@@ -27,6 +27,10 @@ class FIFOAlgorithm(BaseAlgorithm):
         self.keep = keep
         self._marks = None if keep is None else Marks(max_messages, _low_mark(max_messages, keep))
 
+    def __repr__(self) -> str:
+        keep = "" if self.keep is None else f", keep={self.keep:g}"
+        return f"FIFOAlgorithm(max_messages={self.max_messages}{keep})"
+
     def get_message_window(self, messages: list[Message]) -> list[Message]:
         """The newest exchange is always among them; what else a call cannot do without is added by `plan` alone."""
         groups = exchanges([_placed(message, place) for place, message in enumerate(messages)])

@@ -15,6 +15,7 @@ from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
 from memexllm.history import flows
 from memexllm.history.binding import bind_thread
+from memexllm.history.explain import Explanation
 from memexllm.storage._defaults import UNSET
 from memexllm.storage._listing import CursorLike, OrderBy, list_query, search_query
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
@@ -122,6 +123,16 @@ class HistoryManager(_Manager):
     def context(self, thread_id: str) -> list[Message]:
         """What a model would be sent now: the block, then the window, repaired."""
         return run(flows.context(self.port, self.algorithm, thread_id))
+
+    def explain(
+        self, thread_id: str, *, model: str | None = None, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Explanation:
+        """What `context()` is made of, message by message: included, excluded and why, superseded, repaired, tokens.
+
+        `model` names whose tokens are counted, by default the one that answered last; `tools` are the schemas a call
+        brings. Reads the whole thread and changes nothing. `print()` shows it as a table.
+        """
+        return run(flows.explain(self.port, self.algorithm, thread_id, model, tools))
 
     def get_messages(
         self, thread_id: str, *, limit: int | None = None, include_superseded: bool = False
@@ -232,6 +243,12 @@ class AsyncHistoryManager(_Manager):
     async def context(self, thread_id: str) -> list[Message]:
         """Async `HistoryManager.context`."""
         return await arun(flows.context(self.port, self.algorithm, thread_id))
+
+    async def explain(
+        self, thread_id: str, *, model: str | None = None, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Explanation:
+        """Async `HistoryManager.explain`."""
+        return await arun(flows.explain(self.port, self.algorithm, thread_id, model, tools))
 
     async def get_messages(
         self, thread_id: str, *, limit: int | None = None, include_superseded: bool = False

@@ -36,7 +36,7 @@ THREAD_HEADER = "x-memexllm-thread-id"
 MAX_PENDING_TURNS = 1000
 MAX_PENDING_BYTES = 64 * 2**20
 
-_DEFAULT_ALGORITHM = TokenWindowAlgorithm(max_tokens=0.8)
+DEFAULT_ALGORITHM = TokenWindowAlgorithm(max_tokens=0.8)
 _LIBRARIES = ("memexllm", "openai", "asyncio")
 
 logger = logging.getLogger("memexllm.integrations.openai")
@@ -104,7 +104,7 @@ class ClientHistory:
     @property
     def algorithm(self) -> BaseAlgorithm:
         """The manager's, or the wrapper's default: everything, up to 80 % of the model's window."""
-        return self.manager.algorithm or _DEFAULT_ALGORITHM
+        return self.manager.algorithm or DEFAULT_ALGORITHM
 
     @property
     def is_async(self) -> bool:
