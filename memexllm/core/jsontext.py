@@ -36,6 +36,11 @@ def loads(text: str) -> Any:
     return from_json(text)
 
 
+def loads_strictly(text: bytes) -> Any:
+    """The value of JSON text somebody else may have written; what `dumps` would refuse raises `ValueError`."""
+    return from_json(text, allow_inf_nan=False)
+
+
 def _may_nest_too_deeply(data: bytes) -> bool:
     return (
         len(data) > 2 * _BRACKETS_THAT_MAY_NEST_TOO_DEEPLY

@@ -17,7 +17,7 @@ from memexllm.core.models import Message, Thread
 from memexllm.core.wire import MessageRow
 from memexllm.storage import _defaults
 from memexllm.storage._listing import ListQuery, list_keywords, listed
-from memexllm.storage._packing import unpack
+from memexllm.storage._packing import pack, unpack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 
 REQUIRED = ("save_thread", "get_thread", "list_threads", "delete_thread")
@@ -32,6 +32,7 @@ _OPERATIONS = {
     "read_head": "get thread",
     "read_messages": "get messages",
     "replace_message": "replace message",
+    "save_thread": "save thread",
     "search_messages": "search messages",
 }
 
@@ -75,6 +76,15 @@ class StoragePort:
             return None if thread is None else _WholeReader(self, unpack(thread))
         head: Thread | None = yield self.step("read_head", (thread_id,))
         return None if head is None else Reader(self, head)
+
+    def whole_thread(self, thread_id: str) -> Flow[Thread | None]:
+        """The thread with all its messages, superseded ones included, as it was at one moment."""
+        thread: Thread | None = yield self.step("get_thread", (thread_id,))
+        return unpack(thread) if thread is not None and self.keeps_whole_threads else thread
+
+    def save_thread(self, thread: Thread) -> Step:
+        """Create or replace a whole thread."""
+        return self.step("save_thread", (pack(thread) if self.keeps_whole_threads else thread,), write=True)
 
     def append_messages(self, thread_id: str, rows: Sequence[MessageRow], changes: Mapping[str, Any]) -> Step:
         """The new version; `changes` are further keywords of `BaseStorage.append_messages`."""

@@ -1,0 +1,35 @@
+"""Which storage a command works on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from memexllm.core.errors import ConfigurationError, ConnectionError
+
+if TYPE_CHECKING:
+    from memexllm.history.manager import HistoryManager
+
+VARIABLE = "MEMEXLLM_STORAGE"
+
+
+def opened_manager(place: str | None, *, may_create: bool = False) -> HistoryManager:
+    """A manager of the storage at `place`, else at `MEMEXLLM_STORAGE`.
+
+    A database that is not there is made only if `may_create`: who lists the threads of a mistyped path wants to know.
+    """
+    place = place or os.environ.get(VARIABLE)
+    if not place:
+        raise ConfigurationError(
+            f"which storage? Give --storage chat.db (a path, or a URL such as sqlite:///chat.db), or set {VARIABLE}"
+        )
+    from memexllm.history.manager import HistoryManager
+    from memexllm.storage.sqlite import SQLiteStorage
+
+    manager = HistoryManager(place)
+    storage = manager.storage
+    if isinstance(storage, SQLiteStorage) and storage.path != ":memory:" and not may_create:
+        path = os.fspath(storage.path)
+        if not os.path.exists(path):
+            raise ConnectionError(f"there is no database {path!r}; `memexllm chat` and `memexllm import` make one")
+    return manager
