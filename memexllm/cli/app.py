@@ -102,6 +102,23 @@ def show(
 
 @app.command()
 @command
+def search(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Words; quotes and operators are words too.")],
+    thread: Annotated[str | None, typer.Option("--thread", metavar="ID", help="In this thread only.")] = None,
+    user: UserId = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many messages.")] = 10,
+    storage: Place = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find messages by their words, best first. With --json one document a line."""
+    from memexllm.cli import reading
+
+    reading.search(_place(context, storage), text, thread, user, limit, as_json=as_json)
+
+
+@app.command()
+@command
 def explain(
     context: typer.Context,
     thread: ThreadId,

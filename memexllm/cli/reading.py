@@ -117,6 +117,21 @@ def _call_line(call: Any) -> str:
     return f"{name} as {visible_line(str(call['id']))}" if call.get("id") else name
 
 
+def search(
+    place: str | None, text: str, thread_id: str | None, user_id: str | None, limit: int, *, as_json: bool
+) -> None:
+    with opened_manager(place) as manager:
+        hits = manager.search_messages(text, thread_id=thread_id, user_id=user_id, limit=limit)
+    for number, hit in enumerate(hits):
+        if as_json:
+            said = message_json(hit.message)
+            write_json({"thread_id": hit.thread_id, "score": hit.score, "snippet": hit.snippet, "found": said})
+            continue
+        write(end="\n" if number else "")
+        write(f"{visible_line(hit.thread_id)} · {_caption(hit.message)}")
+        write(f"  {visible_line(hit.snippet)}")
+
+
 def explain(place: str | None, thread_id: str, model: str | None, max_tokens: float | None, *, as_json: bool) -> None:
     from memexllm.algorithms.token_window import TokenWindowAlgorithm
     from memexllm.integrations.openai.client_history import DEFAULT_ALGORITHM

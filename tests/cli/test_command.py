@@ -16,8 +16,8 @@ from tests.cli.conftest import ROOT, Command
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ["threads", "show", "explain", "chat", "export", "import", "delete"]
-READING = [["threads"], ["show", "t"], ["explain", "t"], ["export"], ["delete", "-y", "t"]]
+COMMANDS = ["threads", "show", "search", "explain", "chat", "export", "import", "delete"]
+READING = [["threads"], ["show", "t"], ["search", "x"], ["explain", "t"], ["export"], ["delete", "-y", "t"]]
 
 
 def test_help_names_every_command(memexllm: Command) -> None:

@@ -53,6 +53,7 @@ def hostile_thread() -> Thread:
 HOSTILE_ID = HOSTILE.replace("\x00", "")
 """An argument of a process holds no NUL."""
 SHOWING = [["threads"], ["show", HOSTILE_ID], ["show", HOSTILE_ID, "--all"], ["explain", HOSTILE_ID], ["export"]]
+SHOWING.append(["search", "markup"])
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["text", "json"])
@@ -223,6 +224,39 @@ def test_a_thread_shown_in_json_is_one_document(memexllm: Command) -> None:
     assert [each["message"] for each in document["messages"]] == [message.wire for message in talk().messages]
     assert [each["superseded"] for each in document["messages"]] == [False, True, False, False, False, False]
     assert document["messages"][3]["call"] == {"model": "gpt-4o"}
+
+
+def test_messages_are_found_by_their_words(memexllm: Command) -> None:
+    kept(
+        memexllm,
+        talk(),
+        Thread("t2", user_id="bob", messages=[Message("user", "Oslo in the rain", created_at=dated(4))]),
+    )
+    assert memexllm.printed("search", "rain") == "t2 · user · 2026-03-04 12:30Z\n  Oslo in the rain\n"
+    found = [json.loads(line) for line in memexllm.printed("search", "oslo", "--json").splitlines()]
+    assert {each["thread_id"] for each in found} == {"t1", "t2"}
+    assert [each["score"] for each in found] == sorted((each["score"] for each in found), reverse=True)
+    # What was said next to the words is found as well, below what holds them.
+    assert {each["found"]["message"]["content"] for each in found[:2]} == {"How is Oslo?", "Oslo in the rain"}
+
+
+def test_messages_are_found_in_a_thread_or_of_a_user(memexllm: Command) -> None:
+    kept(
+        memexllm,
+        talk(),
+        Thread("t2", user_id="bob", messages=[Message("user", "Oslo"), Message("user", "Oslo again")]),
+    )
+
+    def threads_found(*arguments: str) -> set[str]:
+        lines = memexllm.printed("search", "Oslo", "--json", *arguments).splitlines()
+        return {json.loads(line)["thread_id"] for line in lines}
+
+    assert threads_found() == {"t1", "t2"}
+    assert threads_found("--thread", "t1") == {"t1"}
+    assert threads_found("--user", "bob") == {"t2"}
+    assert threads_found("--user", "nobody") == set()
+    assert len(memexllm.printed("search", "Oslo", "--json", "-n", "1").splitlines()) == 1
+    assert "empty" in memexllm.refused("search", " ")
 
 
 def test_a_thread_is_explained_as_a_wrapped_client_would_send_it(memexllm: Command) -> None:
