@@ -64,8 +64,8 @@ class _Manager:
         name: str | None,
     ) -> Message:
         return Message(
-            role,
             content,
+            role,
             metadata=metadata,
             tool_calls=tool_calls,
             tool_call_id=tool_call_id,
