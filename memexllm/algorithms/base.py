@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from memexllm.core.errors import MemexLLMError, ValidationError, WindowError
+from memexllm.core.errors import MemexLLMError, WindowError
 from memexllm.core.exchanges import Exchange, exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
+from memexllm.core.refusals import checked_positive
 from memexllm.core.wire import MessageRow
 
 CUT = "cut"
@@ -71,8 +72,8 @@ class BaseAlgorithm(ABC):
     max_messages: int | None = None
 
     def __init__(self, max_messages: int | None = None) -> None:
-        if max_messages is not None and max_messages < 1:
-            raise ValidationError(f"max_messages must be a positive integer, got {max_messages!r}")
+        if max_messages is not None:
+            checked_positive(max_messages, "max_messages")
         self.max_messages = max_messages
 
     @abstractmethod

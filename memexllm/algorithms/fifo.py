@@ -11,6 +11,7 @@ from memexllm.core.errors import ValidationError
 from memexllm.core.exchanges import Exchange, exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message
+from memexllm.core.refusals import checked_positive
 from memexllm.core.wire import MessageRow
 
 
@@ -23,6 +24,7 @@ class FIFOAlgorithm(BaseAlgorithm):
     """
 
     def __init__(self, max_messages: int = 100, keep: float | None = None) -> None:
+        checked_positive(max_messages, "max_messages")
         super().__init__(max_messages=max_messages)
         self.keep = keep
         self._marks = None if keep is None else Marks(max_messages, _low_mark(max_messages, keep))

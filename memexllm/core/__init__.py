@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from memexllm._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from memexllm.core.models import Message, Thread
+    from memexllm.core.models import Message, MessageRole, Thread
     from memexllm.history.manager import AsyncHistoryManager, HistoryManager
 
-__all__ = ["Thread", "Message", "HistoryManager", "AsyncHistoryManager"]
+__all__ = ["Thread", "Message", "MessageRole", "HistoryManager", "AsyncHistoryManager"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Message": "memexllm.core.models",
+        "MessageRole": "memexllm.core.models",
         "Thread": "memexllm.core.models",
         # The 0.1 path; the managers live above this floor.
         "HistoryManager": "memexllm.history.manager",

@@ -16,9 +16,16 @@ from memexllm.core.wire import plain
 if TYPE_CHECKING:
     from memexllm.core.models import Message, Thread, TokenCount
 
-_KEPT = {"status": "complete", "superseded": False, "pinned": False, "turn_id": None, "seq": None}
+_KEPT: dict[str, Any] = {"status": "complete", "superseded": False, "pinned": False, "turn_id": None, "seq": None}
 _OURS = {"id", "created_at", "metadata", "token_count", "tokens", "call", "wire", *_KEPT}
-_THREAD_KEPT = {"user_id": None, "title": None, "state": {}, "version": 0, "partial": False, "stored_messages": None}
+_THREAD_KEPT: dict[str, Any] = {
+    "user_id": None,
+    "title": None,
+    "state": {},
+    "version": 0,
+    "partial": False,
+    "stored_messages": None,
+}
 _THREAD_KEYS = {"id", "metadata", "created_at", "updated_at", *_THREAD_KEPT}
 GIVEN = "given"
 """The encoding of a token count that a caller set: no tokenizer is known, so it is never taken for a count of ours."""

@@ -14,7 +14,9 @@
     │   ├── CorruptThreadError          the bytes are there and cannot be read: never "not found"
     │   └── ConcurrencyError            `expected_version` did not match
     ├── WindowError                     nothing valid fits what may be sent
-    └── HistoryReadError, HistoryWriteError   from `with_history`
+    ├── HistoryReadError, HistoryWriteError   from `with_history`
+    └── APIError                        never raised: 0.1 had it, and what the SDK raises passes through unchanged
+        └── OpenAIAPIError, RateLimitError, AuthenticationError
 
 Foreign code is let in by one door per kind, the only places that catch `Exception`:
 
@@ -95,3 +97,19 @@ class HistoryWriteError(MemexLLMError):
     def __init__(self, message: str, response: Any = None) -> None:
         super().__init__(message)
         self.response = response
+
+
+class APIError(MemexLLMError):
+    """A name of 0.1. A failed request raises the SDK's own error, `openai.APIError` and its kinds."""
+
+
+class OpenAIAPIError(APIError):
+    """A name of 0.1; `openai.APIError` is what is raised."""
+
+
+class RateLimitError(APIError):
+    """A name of 0.1; `openai.RateLimitError` is what is raised."""
+
+
+class AuthenticationError(APIError):
+    """A name of 0.1; `openai.AuthenticationError` is what is raised."""

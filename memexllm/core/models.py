@@ -142,10 +142,8 @@ class Message(BaseModel, WireViews):
     ) -> None:
         if type(content) is list:
             content, tool_calls = _placed(content, tool_calls, role)
-        elif type(content) is str and content in ROLES and isinstance(role, str) and role not in ROLES:
-            raise ValidationError(
-                f"Invalid role: the second argument is the role, and the first one is {content!r}: Message(content, role)"
-            )
+        elif isinstance(content, str) and content in ROLES:
+            _refuse_swapped(content, role)
         if token_count is not None and tokens is None:
             tokens = given_count(token_count)
         given = {
@@ -269,6 +267,11 @@ def _placed(content: list[Any], tool_calls: Any, role: Any) -> tuple[Any, Any]:
     if role != "assistant":
         raise ValidationError(f"a tool call is said by the assistant; this message is by {role!r:.20}")
     return rest, calls
+
+
+def _refuse_swapped(content: str, role: Any) -> None:
+    if isinstance(role, str) and role not in ROLES:
+        raise ValidationError(f"Invalid role: {content!r} is given as the content; it is Message(content, role)")
 
 
 _MESSAGE_DEFAULTS: dict[str, Any] = {

@@ -11,8 +11,9 @@ from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
+from memexllm.core.refusals import checked_not_negative, checked_positive
 from memexllm.history.context import Loaded, Window, choose_of_thread, load
-from memexllm.storage.port import Reader, StoragePort, changes_given
+from memexllm.storage.port import Reader, StoragePort
 
 
 def create_thread(
@@ -24,13 +25,11 @@ def create_thread(
     user_id: str | None,
     title: str | None,
 ) -> Flow[Thread]:
-    thread_id = new_id() if thread_id is None else checked_thread_id(thread_id)
-    if (yield from port.read(thread_id)) is not None:
+    if thread_id is not None and (yield from port.read(checked_thread_id(thread_id), "create thread")) is not None:
         raise ValidationError(f"thread {thread_id!r} exists already; get_thread() returns it")
-    fields = Thread(thread_id, metadata=metadata, user_id=user_id, title=title, created_at=clock())
-    create = changes_given(metadata=fields.metadata or None, user_id=user_id, title=title, created_at=fields.created_at)
-    fields.version = yield port.append_messages(thread_id, [], {"create": create, "expected_version": 0})
-    return fields
+    thread = Thread(thread_id or new_id(), metadata=metadata, user_id=user_id, title=title, created_at=clock())
+    thread.version = yield from port.create_thread(thread, id_is_new=thread_id is None)
+    return thread
 
 
 def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[Thread]:
@@ -55,9 +54,9 @@ def context(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) 
 
 
 def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_superseded: bool) -> Flow[list[Message]]:
-    if limit is not None and limit < 1:
-        raise ValidationError(f"Limit must be a positive integer, or None for all; got {limit!r}")
-    reader = yield from found(port, thread_id)
+    if limit is not None:
+        checked_positive(limit, "Limit", ", or None for all")
+    reader = yield from found(port, thread_id, "get messages")
     messages: list[Message] = yield reader.messages(limit=limit, include_superseded=include_superseded)
     return messages
 
@@ -69,10 +68,8 @@ def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message])
 
 
 def list_threads(port: StoragePort, limit: int, offset: int) -> Flow[list[Thread]]:
-    if limit < 1:
-        raise ValidationError(f"Limit must be a positive integer, got {limit!r}")
-    if offset < 0:
-        raise ValidationError(f"Offset must be a non-negative integer, got {offset!r}")
+    checked_positive(limit, "Limit")
+    checked_not_negative(offset, "Offset")
     return (yield from port.list_threads(limit, offset))
 
 
@@ -85,15 +82,15 @@ def delete_thread(port: StoragePort, thread_id: str) -> Flow[bool]:
 
 
 def checked_thread_id(thread_id: Any) -> str:
+    if thread_id is None or thread_id == "":
+        raise ValidationError(f"Thread ID cannot be empty; got {thread_id!r}")
     if not isinstance(thread_id, str):
         raise ValidationError(f"Thread ID must be a string, got {type(thread_id).__name__}")
-    if not thread_id:
-        raise ValidationError("Thread ID cannot be empty")
     return thread_id
 
 
-def found(port: StoragePort, thread_id: str) -> Flow[Reader]:
-    reader = yield from port.read(checked_thread_id(thread_id))
+def found(port: StoragePort, thread_id: str, doing: str = "get thread") -> Flow[Reader]:
+    reader = yield from port.read(checked_thread_id(thread_id), doing)
     if reader is None:
         raise ThreadNotFoundError(f"Thread not found: {thread_id}; create_thread() makes one")
     return reader

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from memexllm.algorithms.base import BaseAlgorithm
-from memexllm.core.errors import ConfigurationError
+from memexllm.core.errors import ConfigurationError, ValidationError
 from memexllm.core.flow import arun, run
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
@@ -251,7 +251,7 @@ class AsyncHistoryManager(_Manager):
 def opened(storage: Any) -> Any:
     """A storage object as it is; a path, `:memory:` or a `sqlite:///` or `memory:` URL made into one."""
     if storage is None:
-        raise ConfigurationError("Storage can not be None; give a storage, or a path such as 'chat.db'")
+        raise ValidationError("Storage can not be None; give a storage, or a path such as 'chat.db'")
     # A MagicMock in the place of a storage has __fspath__ as well.
     if not isinstance(storage, str | os.PathLike) or hasattr(storage, "save_thread"):
         return storage
