@@ -12,20 +12,36 @@ from typing import TYPE_CHECKING
 from memexllm._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    # Names of 0.1; those of errors are not in `__all__`, where one would hide a builtin.
+    from memexllm import algorithms as algorithms
+    from memexllm import core as core
+    from memexllm import integrations as integrations
+    from memexllm import storage as storage
+    from memexllm import utils as utils
     from memexllm.algorithms.base import BaseAlgorithm
     from memexllm.algorithms.fifo import FIFOAlgorithm
     from memexllm.algorithms.token_window import TokenWindowAlgorithm
+    from memexllm.core.errors import APIError as APIError
+    from memexllm.core.errors import AuthenticationError as AuthenticationError
     from memexllm.core.errors import (
         ConfigurationError,
         HistoryReadError,
         HistoryWriteError,
         MemexLLMError,
+        ResourceNotFoundError,
         StorageError,
         ThreadNotFoundError,
         ValidationError,
         WindowError,
     )
+    from memexllm.core.errors import ConnectionError as ConnectionError
+    from memexllm.core.errors import IntegrityError as IntegrityError
+    from memexllm.core.errors import MessageNotFoundError as MessageNotFoundError
+    from memexllm.core.errors import OpenAIAPIError as OpenAIAPIError
+    from memexllm.core.errors import OperationError as OperationError
+    from memexllm.core.errors import RateLimitError as RateLimitError
     from memexllm.core.models import CallInfo, Message, Thread
+    from memexllm.history.explain import ContextEntry, Explanation
     from memexllm.history.manager import AsyncHistoryManager, HistoryManager
     from memexllm.integrations.openai.info import HistoryInfo, history_of
     from memexllm.integrations.openai.wrap import with_history
@@ -39,6 +55,8 @@ __all__ = [
     "HistoryInfo",
     "HistoryManager",
     "AsyncHistoryManager",
+    "Explanation",
+    "ContextEntry",
     "Thread",
     "Message",
     "CallInfo",
@@ -52,6 +70,7 @@ __all__ = [
     "MemexLLMError",
     "ConfigurationError",
     "ValidationError",
+    "ResourceNotFoundError",
     "ThreadNotFoundError",
     "StorageError",
     "WindowError",
@@ -67,6 +86,8 @@ __getattr__, __dir__ = lazy_exports(
         "BaseAlgorithm": "memexllm.algorithms.base",
         "BaseStorage": "memexllm.storage.base",
         "CallInfo": "memexllm.core.models",
+        "ContextEntry": "memexllm.history.explain",
+        "Explanation": "memexllm.history.explain",
         "FIFOAlgorithm": "memexllm.algorithms.fifo",
         "HistoryInfo": "memexllm.integrations.openai.info",
         "HistoryManager": "memexllm.history.manager",
@@ -79,11 +100,26 @@ __getattr__, __dir__ = lazy_exports(
         "MemexLLMError": "memexllm.core.errors",
         "ConfigurationError": "memexllm.core.errors",
         "ValidationError": "memexllm.core.errors",
+        "ResourceNotFoundError": "memexllm.core.errors",
         "ThreadNotFoundError": "memexllm.core.errors",
         "StorageError": "memexllm.core.errors",
         "WindowError": "memexllm.core.errors",
         "HistoryReadError": "memexllm.core.errors",
         "HistoryWriteError": "memexllm.core.errors",
         "with_history": "memexllm.integrations.openai.wrap",
+        "APIError": "memexllm.core.errors",
+        "AuthenticationError": "memexllm.core.errors",
+        "ConnectionError": "memexllm.core.errors",
+        "IntegrityError": "memexllm.core.errors",
+        "MessageNotFoundError": "memexllm.core.errors",
+        "OpenAIAPIError": "memexllm.core.errors",
+        "OperationError": "memexllm.core.errors",
+        "RateLimitError": "memexllm.core.errors",
+        "ResourceNotFoundError": "memexllm.core.errors",
+        "algorithms": "memexllm.algorithms:",
+        "core": "memexllm.core:",
+        "integrations": "memexllm.integrations:",
+        "storage": "memexllm.storage:",
+        "utils": "memexllm.utils:",
     },
 )

@@ -57,13 +57,19 @@ class TokenWindowAlgorithm(BaseAlgorithm):
             return int(self.max_tokens)
         return int(self.max_tokens * window_of(self.model or model))
 
+    def counted_tools(self, view: ContextView) -> Sequence[Mapping[str, Any]]:
+        return self.tools or view.tools
+
+    def __repr__(self) -> str:
+        return f"TokenWindowAlgorithm(max_tokens={self.max_tokens:g}, keep={self.keep:g})"
+
     def takes_all(self, view: ContextView, rows: Sequence[MessageRow]) -> bool:
         """Without a cut, when even the bytes fit: a text has no more tokens than bytes."""
         if view.state.get(CUT):
             return False
         left = self.budget(view.model) - self.reserve_tokens - PRIMING
-        if self.tools or view.tools:
-            left -= json_bound(self.tools or view.tools)
+        if tools := self.counted_tools(view):
+            left -= json_bound(tools)
         for row in (*view.block, *view.incoming, *rows):
             left -= byte_bound(row["wire"], view.model)
             if left < 0:
@@ -82,11 +88,11 @@ class TokenWindowAlgorithm(BaseAlgorithm):
 
     def plan(self, view: ContextView) -> Flow[Plan]:
         yield from ()
-        counter = self._counter(view.model)
+        counter = self.counter(view.model)
         counts: dict[str, tuple[int, str]] = {}
         cost = _cost(counter, counts)
         budget = self.budget(view.model)
-        fixed = PRIMING + self.reserve_tokens + counter.count_tools(self.tools or view.tools)
+        fixed = PRIMING + self.reserve_tokens + counter.count_tools(self.counted_tools(view))
         fixed += sum(counter.count_message(row["wire"]) for row in view.block)
         low = budget * self.keep if self.keep <= 1 else self.keep
         marks = Marks(budget - fixed, max(int(low) - fixed, 0))
@@ -108,7 +114,7 @@ class TokenWindowAlgorithm(BaseAlgorithm):
     def reads(self, state: Mapping[str, Any]) -> Reads:
         return Reads(after_seq=state[CUT] - 1) if state.get(CUT) else Reads()
 
-    def _counter(self, model: str | None) -> TokenCounter:
+    def counter(self, model: str | None) -> TokenCounter:
         if self._given_counter is not None:
             return self._given_counter
         name = self.model or model

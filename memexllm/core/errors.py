@@ -21,7 +21,7 @@
 Foreign code is let in by one door per kind, the only places that catch `Exception`:
 
 - a user's storage: `StoragePort` in `memexllm/storage/port.py`;
-- a user's algorithm: `algorithm_call` in `memexllm/algorithms/base.py`.
+- a user's algorithm: `algorithm_call` and `observe` in `memexllm/algorithms/base.py`.
 
 No message shows the text of a conversation or the password of a URL.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memexllm.algorithms.base import BaseAlgorithm, ContextView
@@ -12,7 +12,10 @@ from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
 from memexllm.core.refusals import checked_not_negative, checked_positive
+from memexllm.core.wire import MessageRow
 from memexllm.history.context import Loaded, Window, choose_of_thread, load
+from memexllm.history.explain import Chosen, Explanation, explanation
+from memexllm.history.observing import show_new
 from memexllm.storage.port import Reader, StoragePort
 
 
@@ -53,6 +56,22 @@ def context(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) 
     return [*block, *(Message.from_row(row) for row in repair(window.rows).rows)]
 
 
+def explain(
+    port: StoragePort,
+    algorithm: BaseAlgorithm | None,
+    thread_id: str,
+    model: str | None,
+    tools: Sequence[Mapping[str, Any]],
+) -> Flow[Explanation]:
+    reader = yield from found(port, thread_id)
+    loaded = yield from load(reader, algorithm)
+    stored: list[MessageRow] = yield reader.rows(include_superseded=True)
+    view = ContextView((), block=loaded.block.rows(), state=loaded.state, model=model, tools=tools)
+    window = yield from choose_of_thread(algorithm, view, loaded, loaded.rows)
+    chosen = Chosen(view, loaded.block, stored, window, repair(window.rows))
+    return explanation(thread_id, algorithm, chosen)
+
+
 def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_superseded: bool) -> Flow[list[Message]]:
     if limit is not None:
         checked_positive(limit, "Limit", ", or None for all")
@@ -61,9 +80,12 @@ def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_s
     return messages
 
 
-def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message]) -> Flow[list[Message]]:
+def add_messages(
+    port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str, messages: Iterable[Message]
+) -> Flow[list[Message]]:
     batch = list(messages)
     yield port.append_messages(checked_thread_id(thread_id), [message.row() for message in batch], {})
+    yield from show_new(port, algorithm, thread_id, [message.id for message in batch])
     return batch
 
 

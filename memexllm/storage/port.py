@@ -69,7 +69,7 @@ class StoragePort:
         """A reader of one thread, or None for an unknown one; `doing` is what failed when the storage fails."""
         if self.keeps_whole_threads:
             thread: Thread | None = yield self.step("get_thread", (thread_id,), doing=doing)
-            return None if thread is None else _WholeReader(self, unpack(thread), doing)
+            return None if thread is None else _WholeReader(self, unpack(thread))
         head: Thread | None = yield self.step("read_head", (thread_id,), doing=doing)
         return None if head is None else Reader(self, head, doing)
 

@@ -236,7 +236,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "fields",
         [
-            {"metadata": {"k": object()}},
+            {"metadata": {"k": {1, 2}}},
             {"metadata": SECRET},
             {"status": SECRET},
             {"turn_id": [SECRET]},

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
-from memexllm.algorithms.base import CUT, ContextView
+from memexllm.algorithms.base import ContextView
 from memexllm.core.errors import (
     HistoryReadError,
     HistoryWriteError,
@@ -18,14 +18,15 @@ from memexllm.core.errors import (
     ThreadNotFoundError,
     WindowError,
 )
-from memexllm.core.exchanges import needs_repair, repair
+from memexllm.core.exchanges import Repaired, needs_repair, repair
 from memexllm.core.flow import Flow
 from memexllm.core.wire import MessageRow, Status
-from memexllm.history.context import BLOCK, Loaded, Window, choose_of_thread, load
+from memexllm.history.context import Loaded, choose_of_thread, load
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.client_history import ClientHistory, Scope, Turn, logger
 from memexllm.integrations.openai.info import HistoryInfo
 from memexllm.integrations.openai.merge import Merged, MergeMode, merge
+from memexllm.integrations.openai.prepared import Prepared
 from memexllm.integrations.openai.wire import Wire, sendable
 
 
@@ -33,23 +34,17 @@ class Call:
     """`info` is what `history_of` returns; `server` is the base URL the request goes to."""
 
     __slots__ = (
-        "_loaded",
-        "_merged",
         "_mode",
-        "_repairs",
+        "_prepared",
         "_scope",
         "_started_at",
-        "_window",
         "history",
         "info",
         "server",
         "thread_id",
     )
-    _loaded: Loaded
-    _merged: Merged
-    _repairs: list[str]
+    _prepared: Prepared
     _started_at: float
-    _window: Window
 
     def __init__(
         self, history: ClientHistory, thread_id: str, scope: Scope, server: str, mode: MergeMode | None = None
@@ -66,15 +61,16 @@ class Call:
         options = self.history.options
         loaded = yield from self._load(len(incoming))
         merged = yield from merge(loaded, incoming, self._mode, self._rows_of)
-        window = yield from self._choose(loaded, merged, body)
-        rows = [*window.rows, *merged.new]
-        if needs_repair(rows):
-            repaired = repair(rows, options.orphans)
-            rows, self._repairs = repaired.rows, repaired.repaired_ids
-            self._refuse_nothing(incoming, merged, rows)
-        else:
-            self._repairs = []
-        self._loaded, self._merged, self._window = loaded, merged, window
+        view = self._view(loaded, merged, body)
+        algorithm = self.history.algorithm
+        window = yield from choose_of_thread(algorithm, view, loaded, merged.history, merged.supersede_from)
+        repaired = Repaired([*window.rows, *merged.new], [])
+        if needs_repair(repaired.rows):
+            repaired = repair(repaired.rows, options.orphans)
+            self._refuse_nothing(incoming, merged, repaired.rows)
+        rows = repaired.rows
+        self._prepared = Prepared(self.thread_id, algorithm, loaded, merged, view, window, repaired)
+        self.info.prepared = self._prepared
         self.info.injected = self._count_injected(rows)
         target = (self.server, body.get("model"))
         sent = [row["wire"] for row in merged.block]
@@ -82,10 +78,9 @@ class Call:
         self._started_at = perf_counter()
         return sent
 
-    def _choose(self, loaded: Loaded, merged: Merged, body: Mapping[str, Any]) -> Flow[Window]:
-        algorithm = self.history.algorithm
+    def _view(self, loaded: Loaded, merged: Merged, body: Mapping[str, Any]) -> ContextView:
         model = body.get("model")
-        view = ContextView(
+        return ContextView(
             (),
             incoming=merged.new,
             block=merged.block,
@@ -94,23 +89,22 @@ class Call:
             tools=body.get("tools") or (),
             max_output_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         )
-        return (yield from choose_of_thread(algorithm, view, loaded, merged.history, merged.supersede_from))
 
     def turn(self, answer: Answer, status: Status = "complete", answer_id: str | None = None) -> Turn:
         """The write of this call: its new messages and the answer, at once."""
-        merged = self._merged
+        merged, window = self._prepared.merged, self._prepared.window
         rows = list(merged.stored)
         if answer.wire is not None:
             rows.append(self._answer_row(answer, status, answer_id))
         changes: dict[str, Any] = {}
-        if self._loaded.head is None:
+        if self._prepared.loaded.head is None:
             # Only then: a thread that is deleted while its answer is on the way stays deleted.
             changes["create"] = {} if self._scope.user_id is None else {"user_id": self._scope.user_id}
-        state = {**merged.state, **self._window.state}
+        state = {**merged.state, **window.state}
         if state:
             changes["state"] = state
-        if self._window.counts:
-            changes["counts"] = self._window.counts
+        if window.counts:
+            changes["counts"] = window.counts
         if merged.supersede_from is not None:
             changes["supersede_from"] = merged.supersede_from
         if merged.supersede:
@@ -153,6 +147,7 @@ class Call:
         return [{"id": new_id(), "created_at": now, "wire": wire} for wire in wires]
 
     def _answer_row(self, answer: Answer, status: Status, answer_id: str | None) -> MessageRow:
+        prepared = self._prepared
         row = self._rows_of([answer.wire or {}])[0]
         if answer_id is not None:
             row["id"] = answer_id
@@ -163,9 +158,9 @@ class Call:
             "finish_reason": answer.finish_reason,
             "response_id": answer.response_id,
             "latency_s": round(perf_counter() - self._started_at, 6),
-            "block_hash": self._block_hash(),
-            "cut_seq": self._window.state.get(CUT, self._loaded.state.get(CUT)),
-            "repairs": self._repairs or None,
+            "block_hash": prepared.block_hash,
+            "cut_seq": prepared.cut,
+            "repairs": prepared.repaired.repaired_ids or None,
         }
         row["origin"] = [self.server, answer.model]
         row["call"] = {key: value for key, value in call.items() if value is not None}
@@ -174,11 +169,6 @@ class Call:
         if answer.alternatives:
             row["metadata"] = {"alternatives": answer.alternatives}
         return row
-
-    def _block_hash(self) -> str | None:
-        named = self._merged.state.get(BLOCK) or self._loaded.state.get(BLOCK) or {}
-        found: str | None = named.get("hash")
-        return found
 
     def _refuse_nothing(self, incoming: Sequence[Wire], merged: Merged, rows: Sequence[MessageRow]) -> None:
         if incoming and merged.new and not rows:
@@ -190,7 +180,8 @@ class Call:
     def _count_injected(self, rows: Sequence[MessageRow]) -> int:
         """How many of the messages that are sent were stored before this call."""
         stored = sum("seq" in row for row in rows)
-        return stored if self._merged.block_to_store else stored + len(self._merged.block)
+        merged = self._prepared.merged
+        return stored if merged.block_to_store else stored + len(merged.block)
 
 
 def raise_if_asked(call: Call, response: Any) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from memexllm.core.errors import ResourceNotFoundError
+from memexllm.history.explain import Explanation
 
 _ATTRIBUTE = "_memexllm"
 
 
 class ThreadNotGivenWarning(UserWarning):
     """A call named no thread, so a new one was made for it; the message names it."""
+
+
+class Explains(Protocol):
+    def explanation(self) -> Explanation: ...
 
 
 @dataclass(slots=True)
@@ -27,6 +32,21 @@ class HistoryInfo:
     injected: int = 0
     saved: bool = False
     error: Exception | None = None
+    prepared: Explains | None = field(default=None, repr=False, compare=False)
+    _context: Explanation | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def context(self) -> Explanation:
+        """What this call sent, message by message; `print()` shows it.
+
+        Made when it is first asked for, from the messages of the call, which live as long as its response.
+        """
+        if self._context is None:
+            if self.prepared is None:
+                raise ResourceNotFoundError(f"the call on thread {self.thread_id!r} sent nothing that can be explained")
+            self._context = self.prepared.explanation()
+            self.prepared = None
+        return self._context
 
 
 def history_of(response: Any) -> HistoryInfo:

@@ -13,7 +13,13 @@ from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.exchanges import Orphans
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager, opened
-from memexllm.integrations.openai.client_history import ClientHistory, Inject, OnMissingThread, Options
+from memexllm.integrations.openai.client_history import (
+    DEFAULT_ALGORITHM,
+    ClientHistory,
+    Inject,
+    OnMissingThread,
+    Options,
+)
 from memexllm.integrations.openai.duck import history_on_duck, shadowed
 from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
 from memexllm.integrations.openai.wire import ReplayReasoning
@@ -173,7 +179,7 @@ def with_history(
             manager = history_manager
             if manager is None:
                 use_async = asynchronous or StoragePort(place).asynchronous
-                manager = (AsyncHistoryManager if use_async else HistoryManager)(place, algorithm)
+                manager = (AsyncHistoryManager if use_async else HistoryManager)(place, algorithm or DEFAULT_ALGORITHM)
             found = made[asynchronous] = ClientHistory(manager, options)
         return found
 
