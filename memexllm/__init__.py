@@ -115,7 +115,6 @@ __getattr__, __dir__ = lazy_exports(
         "OpenAIAPIError": "memexllm.core.errors",
         "OperationError": "memexllm.core.errors",
         "RateLimitError": "memexllm.core.errors",
-        "ResourceNotFoundError": "memexllm.core.errors",
         "algorithms": "memexllm.algorithms:",
         "core": "memexllm.core:",
         "integrations": "memexllm.integrations:",

@@ -47,7 +47,7 @@ class TestConstructors:
         assert set(get_args(MessageRole)) == {"user", "assistant", "system", "tool", "function", "developer"}
 
     def test_a_token_count_can_be_given_set_and_cleared(self) -> None:
-        message = Message("hi", "user", token_count=3)
+        message = Message("hi", "user", token_count=3)  # noqa: S106
         assert message.token_count == 3
         message.token_count = 4
         assert message.token_count == 4
