@@ -47,14 +47,14 @@ class TestConstructors:
         assert set(get_args(MessageRole)) == {"user", "assistant", "system", "tool", "function", "developer"}
 
     def test_a_token_count_can_be_given_set_and_cleared(self) -> None:
-        message = Message("hi", "user", token_count=3)  # noqa: S106
+        message = Message("hi", "user", token_count=3)
         assert message.token_count == 3
         message.token_count = 4
         assert message.token_count == 4
         message.token_count = None
         assert (message.token_count, message.tokens) == (None, None)
         with pytest.raises(ValidationError):
-            message.token_count = "many"  # type: ignore[assignment]  # the point of the test
+            message.token_count = "many"  # type: ignore[assignment]  # noqa: S105 - the point of the test
 
 
 class TestParts:
