@@ -44,9 +44,12 @@ def texts(messages: list[Message]) -> list[str]:
     return [message.content for message in messages]
 
 
+hook_alone: Any = HookAlone
+
+
 class TestWindows:
     @pytest.mark.parametrize(
-        "algorithm", [FIFOAlgorithm(2), Newest(), HookAlone(), Duck(), DuckHookAlone(), NoBaseInit(2)], ids=repr
+        "algorithm", [FIFOAlgorithm(2), Newest(), hook_alone(), Duck(), DuckHookAlone(), NoBaseInit(2)], ids=repr
     )
     def test_get_thread_has_the_window_and_get_messages_everything(self, storage: Any, algorithm: Any) -> None:
         manager, thread_id = filled(storage, algorithm)
