@@ -82,6 +82,8 @@ class _Constant:
             version=1,
             partial=True,
             stored_messages=n_messages,
+            place=1,
+            preview=None,
         )
 
 

@@ -4,6 +4,7 @@
     ├── ConfigurationError              also ValueError
     │   └── MissingDependencyError      also ImportError
     ├── ValidationError                 also ValueError
+    │   └── NoStorageError              also ConfigurationError
     ├── ResourceNotFoundError           also LookupError
     │   ├── ThreadNotFoundError
     │   └── MessageNotFoundError
@@ -45,6 +46,10 @@ class MissingDependencyError(ConfigurationError, ImportError):
 
 class ValidationError(MemexLLMError, ValueError):
     """A value of the caller's cannot be accepted; nothing was stored or sent."""
+
+
+class NoStorageError(ConfigurationError, ValidationError):
+    """Neither a storage nor a manager was given. A `ConfigurationError`; 0.1 documented a `ValidationError`."""
 
 
 class ResourceNotFoundError(MemexLLMError, LookupError):

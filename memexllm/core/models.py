@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from memexllm.core.cursors import Cursor, mark_of
 from memexllm.core.dicts import (
     count_of,
     given_count,
@@ -286,7 +287,8 @@ class Thread(BaseModel):
     """A conversation: messages in the order they were said, with what the library keeps about them.
 
     `state` is the library's own small JSON document (the block, the window's cut); `version` counts the writes.
-    A `partial` thread holds only some of its messages and cannot be saved.
+    A `partial` thread holds only some of its messages and cannot be saved. `place` is its position in the order of
+    creation, given by the storage; `preview`, in lists asked for it, is the beginning of what was said last.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -303,6 +305,8 @@ class Thread(BaseModel):
     partial: bool
     stored_messages: int | None
     """Live messages in the storage when the thread was read; None for a thread that was made, not read."""
+    place: int | None = None
+    preview: str | None = None
 
     def __init__(
         self,
@@ -371,11 +375,16 @@ class Thread(BaseModel):
             return self.stored_messages
         return sum(not message.superseded for message in self.messages)
 
+    @property
+    def cursor(self) -> str:
+        """Where this thread stands in lists, for their `before=` and `after=`; holds even once it is deleted."""
+        return Cursor(self.place, to_micros(self.created_at), to_micros(self.updated_at), mark_of(self.id)).encoded()
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Thread):
             return NotImplemented
         mine, theirs = self.__dict__, other.__dict__
-        return all(mine[name] == theirs[name] for name in mine if name != "stored_messages")
+        return all(mine[name] == theirs[name] for name in mine if name not in ("stored_messages", "place", "preview"))
 
     __hash__ = None  # type: ignore[assignment]  # a thread is mutable
 

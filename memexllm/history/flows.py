@@ -11,7 +11,7 @@ from memexllm.core.exchanges import repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
-from memexllm.core.refusals import checked_not_negative, checked_positive
+from memexllm.core.refusals import checked_positive
 from memexllm.core.wire import MessageRow
 from memexllm.history.context import Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Chosen, Explanation, explanation
@@ -87,12 +87,6 @@ def add_messages(
     yield port.append_messages(checked_thread_id(thread_id), [message.row() for message in batch], {})
     yield from show_new(port, algorithm, thread_id, [message.id for message in batch])
     return batch
-
-
-def list_threads(port: StoragePort, limit: int, offset: int) -> Flow[list[Thread]]:
-    checked_positive(limit, "Limit")
-    checked_not_negative(offset, "Offset")
-    return (yield from port.list_threads(limit, offset))
 
 
 def update_thread(port: StoragePort, thread_id: str, fields: Mapping[str, Any]) -> Flow[None]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.algorithms.foreign import as_algorithm
-from memexllm.core.errors import ConfigurationError, ValidationError
+from memexllm.core.errors import ConfigurationError, NoStorageError
 from memexllm.core.flow import arun, run
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
@@ -18,6 +18,7 @@ from memexllm.history import flows
 from memexllm.history.binding import bind_thread
 from memexllm.history.explain import Explanation
 from memexllm.storage._defaults import UNSET
+from memexllm.storage._listing import CursorLike, OrderBy, list_query, search_query
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 from memexllm.storage.port import StoragePort, asynchronous_methods
 
@@ -164,9 +165,45 @@ class HistoryManager(_Manager):
         """Append messages in order, all or none."""
         return run(flows.add_messages(self.port, self.chooser, thread_id, messages))
 
-    def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
-        """Threads in creation order, oldest first; the built-in storages leave their messages out (`partial`)."""
-        return run(flows.list_threads(self.port, limit, offset))
+    def list_threads(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """Threads in creation order, oldest first; the built-in storages leave their messages out (`partial`).
+
+        `order_by` is "created" or "updated", with a minus for newest first. `user_id` and `metadata` keep the threads
+        of that user and those whose metadata holds all that is given: a dict the keys given, anything else the same
+        JSON value. `after` and `before` take a listed thread or its `cursor`, also of a thread that is gone, and keep
+        what comes after and before it in the list, so pages follow each other whatever is written meanwhile:
+        `list_threads(50, order_by="-updated", after=page[-1])`. With `before` alone these are the `limit` threads next
+        to it. `preview=True` gives each thread's `preview`.
+        """
+        listing = list_query(limit, offset, user_id, metadata, order_by, before, after, preview)
+        return run(self.port.list_threads(listing))
+
+    def search_threads(
+        self,
+        query: Mapping[str, Any],
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """`list_threads` with a metadata filter, which cannot be empty."""
+        listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
+        return run(self.port.list_threads(listing))
 
     def update_thread(self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET) -> None:
         """Set the title, or replace the metadata; what is not given stays."""
@@ -244,9 +281,37 @@ class AsyncHistoryManager(_Manager):
         """Async `HistoryManager.add_messages`."""
         return await arun(flows.add_messages(self.port, self.chooser, thread_id, messages))
 
-    async def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
+    async def list_threads(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
         """Async `HistoryManager.list_threads`."""
-        return await arun(flows.list_threads(self.port, limit, offset))
+        listing = list_query(limit, offset, user_id, metadata, order_by, before, after, preview)
+        return await arun(self.port.list_threads(listing))
+
+    async def search_threads(
+        self,
+        query: Mapping[str, Any],
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """Async `HistoryManager.search_threads`."""
+        listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
+        return await arun(self.port.list_threads(listing))
 
     async def update_thread(
         self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET
@@ -274,7 +339,7 @@ class AsyncHistoryManager(_Manager):
 def opened(storage: Any) -> Any:
     """A storage object as it is; a path, `:memory:` or a `sqlite:///` or `memory:` URL made into one."""
     if storage is None:
-        raise ValidationError("Storage can not be None; give a storage, or a path such as 'chat.db'")
+        raise NoStorageError("Storage can not be None; give a storage, or a path such as 'chat.db'")
     # A MagicMock in the place of a storage has __fspath__ as well.
     if not isinstance(storage, str | os.PathLike) or hasattr(storage, "save_thread"):
         return storage

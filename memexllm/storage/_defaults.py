@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from memexllm.core import jsontext
 from memexllm.core.errors import ConcurrencyError, MessageNotFoundError, ThreadNotFoundError
-from memexllm.core.flow import Flow, call
+from memexllm.core.flow import Flow, Step, call
 from memexllm.core.models import Message, Thread, TokenCount
 from memexllm.core.moments import utc_now
 from memexllm.core.wire import MessageRow, copy_row, plain
+from memexllm.storage._listing import ListQuery, list_keywords, listed
 from memexllm.storage._packing import pack, unpack
 
 
@@ -123,6 +125,13 @@ def patch_thread(storage: Any, thread_id: str, title: Any, metadata: Any, user_i
         yield from _save_changed(storage, thread)
     else:
         yield from _save(storage, thread)
+
+
+def search_threads(storage: Any, query: ListQuery, whole: bool) -> Flow[list[Thread]]:
+    def door(name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Step:
+        return Step(partial(getattr(storage, name), *args, **keywords), (), storage_blocks(storage))
+
+    return listed(door, list_keywords(type(storage)), whole, query)
 
 
 def load(storage: Any, thread_id: str) -> Flow[Thread | None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError, ValidationError
-from memexllm.storage import _sqlite_schema
+from memexllm.storage import _sqlite_migrations, _sqlite_schema
 from memexllm.storage._locks import held_across_fork
 
 # A look costs a tenth of an append; a file is not deleted under a running program often enough for one each time.
@@ -152,7 +152,7 @@ class Connections:
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON").fetchone()
-            _sqlite_schema.prepare(connection, self._where())
+            _sqlite_migrations.prepare(connection, self._where())
             self._note_identity()
         except BaseException:
             connection.close()

@@ -1,7 +1,10 @@
-"""What is in a SQLite file, and how one comes to be. `PRAGMA user_version` holds the format's number.
+"""What is in a SQLite file. `PRAGMA user_version` holds the format's number; older ones: `_sqlite_migrations.py`.
 
-- `threads`: one row a thread; `n` is the creation order. `updated_minute` orders lists by update and changes at most
-  once a minute, so that an append need not touch its indexes.
+- `threads`: one row a thread; `n` is the creation order. `listed_at` orders lists by update: it is the time of the
+  write that moved the thread to where it stands. Further writes to it leave that time, and so the indexes, alone as
+  long as no other thread came after. The spans from `listed_at` to the log's `updated_at` of all threads are disjoint:
+  a write whose time falls into one ends it first. So the order by `listed_at` is that by `updated_at`; equal times go
+  by `n`. `metadata` is the text that `jsontext.dumps` writes, byte for byte: lists that filter by it look into it.
 - `logs`: where messages lie, with what changes on every append (`next_seq` is what the next message gets). Each thread
   has one; a fork's log names its parent and the last seq it reads from it (`hidden`: seqs of the parent that the fork
   has superseded).
@@ -18,11 +21,14 @@ import sqlite3
 
 from memexllm.core.errors import StorageError
 
-FORMAT = 1
+EMPTY = 0
+"""The format of a file in which there is nothing yet."""
+FORMAT = 2
+OUR_TABLES = frozenset({"logs", "threads", "messages"})
 SEQ_BITS = 32
 SEQ_MASK = (1 << SEQ_BITS) - 1
 
-_TABLES = """
+TABLES = """
 CREATE TABLE logs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     next_seq INTEGER NOT NULL,
@@ -43,10 +49,11 @@ CREATE TABLE threads (
     metadata TEXT NOT NULL,
     state TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    updated_minute INTEGER NOT NULL
+    listed_at INTEGER NOT NULL
 );
-CREATE INDEX threads_by_update ON threads (updated_minute);
-CREATE INDEX threads_of_user ON threads (user_id, updated_minute) WHERE user_id IS NOT NULL;
+CREATE INDEX threads_by_update ON threads (listed_at);
+CREATE INDEX threads_of_user ON threads (user_id, listed_at) WHERE user_id IS NOT NULL;
+CREATE INDEX threads_of_user_by_creation ON threads (user_id) WHERE user_id IS NOT NULL;
 CREATE TABLE messages (
     position INTEGER PRIMARY KEY,
     superseded INTEGER NOT NULL DEFAULT 0,
@@ -57,47 +64,30 @@ CREATE TABLE messages (
 """
 
 
-def prepare(connection: sqlite3.Connection, where: str) -> None:
-    """Make the tables in an empty file; leave a current one as it is; refuse anything else unchanged."""
-    if checked_format(connection, where) == FORMAT:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if _format_of(connection, where) != FORMAT:  # another process may have been first
-            for statement in _TABLES.split(";"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
 def checked_format(connection: sqlite3.Connection, where: str) -> int:
-    """0 or `FORMAT`; `StorageError` for a newer format and for another program's database. Reads only."""
+    """As `format_of`, in a transaction of its own. Reads only."""
     # In a transaction, so that format and tables are of one moment: another connection may be making them.
     connection.execute("BEGIN")
     try:
-        return _format_of(connection, where)
+        return format_of(connection, where)
     finally:
         connection.execute("COMMIT")
 
 
-def _format_of(connection: sqlite3.Connection, where: str) -> int:
-    """0 for an empty file, else the format this release reads."""
+def format_of(connection: sqlite3.Connection, where: str) -> int:
+    """`EMPTY`, or a format this release reads; `StorageError` for a newer one and for another program's database."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > FORMAT:
         raise StorageError(
             f"{where} has format {found}; this release of memexllm reads formats up to {FORMAT}: upgrade memexllm. "
             "Nothing was changed"
         )
-    if found == FORMAT:
-        return FORMAT
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 5")]
-    if found < 0 or tables:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if found > EMPTY and tables >= OUR_TABLES:
+        return int(found)
+    if found != EMPTY or tables:
         raise StorageError(
-            f"{where} is a SQLite database of another program (it has the tables {', '.join(sorted(tables))}); "
+            f"{where} is a SQLite database of another program (it has the tables {', '.join(sorted(tables)[:5])}); "
             "give memexllm a file of its own. Nothing was changed"
         )
-    return 0
+    return EMPTY

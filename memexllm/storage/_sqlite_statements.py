@@ -23,17 +23,23 @@ _WIRE = (
     " || substr(wire_text, 2) END"
 )
 _FULL = f"{_WIRE} || ',' || ifnull(extra_text, 'null')"
-_HEADS = """
-    SELECT threads.id, user_id, title, metadata, state, created_at, updated_at, version, message_count
+HEADS = """
+    SELECT n, threads.id, user_id, title, metadata, state, created_at, updated_at, version, message_count
     FROM threads JOIN logs ON logs.id = log_id"""
-_HEAD = f"{_HEADS} WHERE threads.id = ?"
-_PAGE = f"{_HEADS} ORDER BY n LIMIT ? OFFSET ?"
-_LOG = """
-    SELECT log_id, next_seq, message_count, version, user_id, updated_minute
+_HEAD = f"{HEADS} WHERE threads.id = ?"
+# The thread whose span begins last before a moment. What is written at that moment belongs above it.
+_LAST_BEFORE = "SELECT n FROM threads WHERE listed_at <= ? ORDER BY listed_at DESC, n DESC LIMIT 1"
+_LOG = f"""
+    SELECT log_id, next_seq, message_count, version, user_id, n, ({_LAST_BEFORE})
     FROM threads JOIN logs ON logs.id = log_id WHERE threads.id = ?"""
+_UPDATED = "(SELECT updated_at FROM logs WHERE logs.id = log_id)"
+# Also ends the span of the thread below, if the moment falls into it: a clock went back.
+_LIST = f"""
+    UPDATE threads SET listed_at = CASE n WHEN ?1 THEN ?3 ELSE {_UPDATED} END
+    WHERE n IN (?1, ?2) AND (n = ?1 OR {_UPDATED} >= ?3)"""
+_END_SPAN = f"UPDATE threads SET listed_at = {_UPDATED} WHERE n = ({_LAST_BEFORE}) AND {_UPDATED} >= ?"
 _NOTE = "UPDATE logs SET next_seq = ?, message_count = ?, version = ?, updated_at = ? WHERE id = ?"
 _INSERT = "INSERT INTO messages (position, superseded, wire_text, extra_text, tokens_text) VALUES (?, ?, ?, ?, ?)"
-_MINUTE = 60_000_000
 
 
 def _select(what: str, *, live: bool, newest: bool) -> str:
@@ -55,59 +61,81 @@ _READ = {
 
 
 class Log:
-    """Where a thread's messages lie, and what changes on every write. `first` and `last` bound its positions."""
+    """Where a thread's messages lie, and what changes on every write. `first` and `last` bound its positions.
 
-    __slots__ = ("first", "id", "last", "message_count", "next_seq", "updated_minute", "user_id", "version")
+    `now` is the time of the write that looks for it, `below` the thread that is listed next below that time; it is the
+    thread `n` itself when nobody wrote to another one since.
+    """
+
+    __slots__ = ("below", "first", "id", "last", "message_count", "n", "next_seq", "now", "user_id", "version")
 
     def __init__(
-        self, log_id: int, next_seq: int, message_count: int, version: int, user_id: str | None, updated_minute: int
+        self,
+        now: int,
+        log_id: int,
+        next_seq: int,
+        message_count: int,
+        version: int,
+        user_id: str | None,
+        n: int,
+        below: int | None,
     ) -> None:
         self.id = log_id
         self.next_seq = next_seq
         self.message_count = message_count
         self.version = version
         self.user_id = user_id
-        self.updated_minute = updated_minute
+        self.n = n
+        self.below = below
+        self.now = now
         self.first = log_id << SEQ_BITS
         self.last = self.first | SEQ_MASK
 
 
 def find_log(db: Executor, thread_id: str) -> Log | None:
-    row = db.execute(_LOG, (thread_id,)).fetchone()
-    return None if row is None else Log(*row)
-
-
-def note_write(db: Executor, thread_id: str, log: Log, added: int, message_count: int) -> None:
-    """Note that a write added `added` messages and left so many live ones."""
     now = micros_now()
-    db.execute(_NOTE, (log.next_seq + added, message_count, log.version + 1, now, log.id))
-    if now // _MINUTE != log.updated_minute:
-        db.execute("UPDATE threads SET updated_minute = ? WHERE id = ?", (now // _MINUTE, thread_id))
+    row = db.execute(_LOG, (now, thread_id)).fetchone()
+    return None if row is None else Log(now, *row)
+
+
+def note_write(db: Executor, log: Log, added: int, message_count: int) -> None:
+    """Note that a write added `added` messages and left so many live ones."""
+    db.execute(_NOTE, (log.next_seq + added, message_count, log.version + 1, log.now, log.id))
+    if log.below != log.n:
+        db.execute(_LIST, (log.n, log.below, log.now))
+
+
+def _make_room(db: Executor, moment: int) -> None:
+    """End the span of the thread that `moment` falls into, so that another one can be listed at it."""
+    db.execute(_END_SPAN, (moment, moment))
 
 
 def insert_thread(db: Executor, thread: Thread, next_seq: int = 0, message_count: int = 0) -> Log:
     """An empty log and the thread's row."""
-    log_id = insert_log(db, next_seq, message_count, thread.version, to_micros(thread.updated_at))
-    minute = to_micros(thread.updated_at) // _MINUTE
-    db.execute(
-        "INSERT INTO threads (id, log_id, user_id, title, metadata, state, created_at, updated_minute)"
+    updated_at = to_micros(thread.updated_at)
+    log_id = insert_log(db, next_seq, message_count, thread.version, updated_at)
+    _make_room(db, updated_at)
+    inserted = db.execute(
+        "INSERT INTO threads (id, log_id, user_id, title, metadata, state, created_at, listed_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (thread.id, log_id, *_fields(thread), minute),
+        (thread.id, log_id, *_fields(thread), updated_at),
     )
-    return Log(log_id, next_seq, message_count, thread.version, thread.user_id, minute)
+    n = inserted.lastrowid or 0
+    return Log(updated_at, log_id, next_seq, message_count, thread.version, thread.user_id, n, n)
 
 
 def replace_thread(db: Executor, thread: Thread, old: Log, next_seq: int, message_count: int) -> Log:
     """The thread's row with a new, empty log; the old one goes."""
-    log_id = insert_log(db, next_seq, message_count, thread.version, to_micros(thread.updated_at))
-    minute = to_micros(thread.updated_at) // _MINUTE
+    updated_at = to_micros(thread.updated_at)
+    _make_room(db, updated_at)
+    log_id = insert_log(db, next_seq, message_count, thread.version, updated_at)
     db.execute(
         "UPDATE threads SET log_id = ?, user_id = ?, title = ?, metadata = ?, state = ?, created_at = ?,"
-        " updated_minute = ? WHERE id = ?",
-        (log_id, *_fields(thread), minute, thread.id),
+        " listed_at = ? WHERE id = ?",
+        (log_id, *_fields(thread), updated_at, thread.id),
     )
     drop_log(db, old.id)
-    return Log(log_id, next_seq, message_count, thread.version, thread.user_id, minute)
+    return Log(updated_at, log_id, next_seq, message_count, thread.version, thread.user_id, old.n, old.n)
 
 
 def insert_log(db: Executor, next_seq: int, message_count: int, version: int, updated_at: int) -> int:
@@ -194,11 +222,7 @@ def patch_state(db: Executor, thread_id: str, patch: Mapping[str, Any]) -> None:
 
 def read_head(db: Executor, thread_id: str) -> Thread | None:
     row = db.execute(_HEAD, (thread_id,)).fetchone()
-    return None if row is None else _head(row)
-
-
-def read_heads(db: Executor, limit: int, offset: int) -> list[Thread]:
-    return [_head(row) for row in db.execute(_PAGE, (limit, offset))]
+    return None if row is None else head_of(row)
 
 
 def read_texts(
@@ -225,8 +249,8 @@ def _inside(seqs: Iterable[int]) -> list[int]:
     return [seq for seq in seqs if 0 <= seq <= SEQ_MASK]
 
 
-def _head(row: tuple[Any, ...]) -> Thread:
-    thread_id, user_id, title, metadata, state, created_at, updated_at, version, count = row
+def head_of(row: tuple[Any, ...]) -> Thread:
+    place, thread_id, user_id, title, metadata, state, created_at, updated_at, version, count = row
     return Thread.from_storage(
         id=thread_id,
         messages=[],
@@ -239,6 +263,8 @@ def _head(row: tuple[Any, ...]) -> Thread:
         version=version,
         partial=True,
         stored_messages=count,
+        place=place,
+        preview=None,
     )
 
 

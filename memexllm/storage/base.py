@@ -19,6 +19,7 @@ from memexllm.core.refusals import checked_positive
 from memexllm.core.wire import MessageRow
 from memexllm.storage import _defaults
 from memexllm.storage._defaults import UNSET
+from memexllm.storage._listing import CursorLike, OrderBy, search_query
 from memexllm.storage._locks import async_lock, thread_lock
 
 State = Mapping[str, Any]
@@ -76,7 +77,11 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
-        """Threads in creation order, oldest first, stable under paging."""
+        """Threads in creation order, oldest first, stable under paging.
+
+        A storage may name further keywords of `HistoryManager.list_threads` (`user_id`, `order_by`, ...) and is then
+        asked with them; what it does not name is found among all its threads, which takes as long as reading them.
+        """
 
     @abstractmethod
     def delete_thread(self, thread_id: str) -> bool:
@@ -185,6 +190,23 @@ class BaseStorage(ABC):
         """
         with thread_lock(self, thread_id):
             run(_defaults.patch_thread(self, thread_id, title, metadata, user_id, state))
+
+    def search_threads(
+        self,
+        query: Mapping[str, Any],
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """The threads whose metadata holds what `query` does; else as `HistoryManager.list_threads`."""
+        listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
+        whole = type(self).append_messages is BaseStorage.append_messages
+        return run(_defaults.search_threads(self, listing, whole))
 
     def close(self) -> None:
         """Close what this storage opened; it may be used again afterwards, which opens it anew."""
@@ -307,6 +329,23 @@ class AsyncBaseStorage(ABC):
         """Async `BaseStorage.patch_thread`."""
         async with async_lock(self, thread_id):
             await arun(_defaults.patch_thread(self, thread_id, title, metadata, user_id, state))
+
+    async def search_threads(
+        self,
+        query: Mapping[str, Any],
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """Async `BaseStorage.search_threads`."""
+        listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
+        whole = type(self).append_messages is AsyncBaseStorage.append_messages
+        return await arun(_defaults.search_threads(self, listing, whole))
 
     async def close(self) -> None:
         """Async `BaseStorage.close`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from memexllm.core import jsontext
@@ -20,6 +21,7 @@ from memexllm.storage._defaults import (
     unknown_message,
     unknown_thread,
 )
+from memexllm.storage._listing import PREVIEW_LOOKS_BACK, CursorLike, OrderBy, list_query, page_of, preview_of
 from memexllm.storage._locks import held_across_fork
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions, with_marks, with_seq
 from memexllm.storage.base import BaseStorage, checked_message_limit, refuse_partial
@@ -57,6 +59,7 @@ class MemoryStorage(BaseStorage):
     def __init__(self, max_messages: int | None = None) -> None:
         super().__init__(max_messages=max_messages)
         self._logs: dict[str, _Log] = {}
+        self._places = count(1)
         self._lock = held_across_fork()
 
     def save_thread(self, thread: Thread) -> None:
@@ -66,6 +69,7 @@ class MemoryStorage(BaseStorage):
             self._add(log, message, seq)
         with self._lock:
             replaced = self._logs.get(thread.id)
+            log.head.place = next(self._places) if replaced is None else replaced.head.place
             if replaced is not None:
                 log.head.version = max(log.head.version, replaced.head.version + 1)
                 log.next_seq = max(log.next_seq, replaced.next_seq)
@@ -90,10 +94,23 @@ class MemoryStorage(BaseStorage):
         thread.partial = message_limit is not None
         return thread
 
-    def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
+    def list_threads(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """As `HistoryManager.list_threads`, without messages (`partial`)."""
+        query = list_query(limit, offset, user_id, metadata, order_by, before, after, preview)
         with self._lock:
-            ids = list(self._logs)[offset : offset + limit]
-            return [head for thread_id in ids if (head := self.read_head(thread_id)) is not None]
+            page = page_of(query, (log.head for log in self._logs.values()))
+            return [_listed(self._logs[head.id], preview) for head in page]
 
     def delete_thread(self, thread_id: str) -> bool:
         with self._lock:
@@ -135,6 +152,8 @@ class MemoryStorage(BaseStorage):
             log.head.state = {**log.head.state, **patch}
             _touch(log)
             self._drop_oldest(log)
+            if log.head.place is None:
+                log.head.place = next(self._places)
             self._logs[thread_id] = log
             return log.head.version
 
@@ -154,15 +173,7 @@ class MemoryStorage(BaseStorage):
     def read_head(self, thread_id: str) -> Thread | None:
         with self._lock:
             log = self._logs.get(thread_id)
-            if log is None:
-                return None
-            return log.head.changed(
-                messages=[],
-                metadata=plain(log.head.metadata),
-                state=plain(log.head.state),
-                partial=True,
-                stored_messages=log.live,
-            )
+            return None if log is None else _handed_out(log)
 
     def read_messages(
         self,
@@ -243,9 +254,30 @@ def _head_of(thread: Thread) -> Thread:
         messages=[],
         partial=False,
         stored_messages=None,
+        place=None,
+        preview=None,
         metadata=_checked(thread.metadata, "metadata"),
         state=_checked(thread.state, "state"),
     )
+
+
+def _handed_out(log: _Log) -> Thread:
+    return log.head.changed(
+        messages=[],
+        metadata=plain(log.head.metadata),
+        state=plain(log.head.state),
+        partial=True,
+        stored_messages=log.live,
+    )
+
+
+def _listed(log: _Log, preview: bool) -> Thread:
+    thread = _handed_out(log)
+    if not preview:
+        return thread
+    newest = _taken(log.entries, max(PREVIEW_LOOKS_BACK), include_superseded=False, oldest=False)
+    wires = (decode_wire(thread.id, entry.wire_text)[0]["wire"] for entry in reversed(newest))
+    return thread.changed(preview=preview_of(wires))
 
 
 def _touch(log: _Log) -> None:

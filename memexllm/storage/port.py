@@ -16,6 +16,7 @@ from memexllm.core.flow import Flow, Step
 from memexllm.core.models import Message, Thread
 from memexllm.core.wire import MessageRow
 from memexllm.storage import _defaults
+from memexllm.storage._listing import ListQuery, list_keywords, listed
 from memexllm.storage._packing import pack, unpack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 
@@ -61,6 +62,7 @@ class StoragePort:
         self.blocking = not self.asynchronous and bool(getattr(storage, "blocking", True))
         # Such a storage is handed whole threads with our fields packed in metadata.
         self.keeps_whole_threads = not overrides(type(storage), "append_messages")
+        self._list_keywords = list_keywords(type(storage))
         self._takes_rows = _takes_rows(type(storage))
         self._invoke = self._await_call if self.asynchronous else self._call
         self._defaults = self._missing_methods()
@@ -99,12 +101,8 @@ class StoragePort:
     def patch_thread(self, thread_id: str, **fields: Any) -> Step:
         return self.step("patch_thread", (thread_id,), fields, write=True)
 
-    def list_threads(self, limit: int, offset: int) -> Flow[list[Thread]]:
-        threads: list[Thread] = yield self.step("list_threads", (limit, offset))
-        if not self.keeps_whole_threads:
-            return threads
-        whole = [unpack(thread) for thread in threads]
-        return [thread.changed(stored_messages=thread.message_count) for thread in whole]
+    def list_threads(self, query: ListQuery) -> Flow[list[Thread]]:
+        return listed(self.step, self._list_keywords, self.keeps_whole_threads, query)
 
     def delete_thread(self, thread_id: str) -> Step:
         return self.step("delete_thread", (thread_id,), write=True)

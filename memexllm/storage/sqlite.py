@@ -16,6 +16,7 @@ from memexllm.core.errors import ConnectionError as DatabaseConnectionError
 from memexllm.core.errors import IntegrityError as DatabaseIntegrityError
 from memexllm.core.errors import OperationError as DatabaseOperationError
 from memexllm.core.models import Message, Thread
+from memexllm.core.moments import utc_now
 from memexllm.storage import _sqlite_statements as sql
 from memexllm.storage._defaults import (
     UNSET,
@@ -25,8 +26,10 @@ from memexllm.storage._defaults import (
     unknown_message,
     unknown_thread,
 )
+from memexllm.storage._listing import CursorLike, OrderBy, list_query
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions
 from memexllm.storage._sqlite_connections import Connections
+from memexllm.storage._sqlite_listing import read_page
 from memexllm.storage._sqlite_schema import SEQ_MASK
 from memexllm.storage.base import BaseStorage, checked_message_limit, refuse_partial
 
@@ -117,9 +120,24 @@ class SQLiteStorage(BaseStorage):
             messages.reverse()
         return thread.changed(messages=messages, partial=message_limit is not None)
 
-    def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
-        """Threads in creation order, without their messages (`partial`)."""
-        return self._connections.read("list threads", lambda db: sql.read_heads(db, limit, offset))
+    def list_threads(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        user_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order_by: OrderBy = "created",
+        before: CursorLike = None,
+        after: CursorLike = None,
+        preview: bool = False,
+    ) -> list[Thread]:
+        """As `HistoryManager.list_threads`: without messages (`partial`), each order along an index of its own.
+
+        A `metadata` filter looks at every thread (of the user, if one is given) until the page is full.
+        """
+        query = list_query(limit, offset, user_id, metadata, order_by, before, after, preview)
+        return self._connections.snapshot("list threads", lambda db: read_page(db, query))
 
     def delete_thread(self, thread_id: str) -> bool:
         def delete(db: sql.Executor) -> bool:
@@ -150,7 +168,7 @@ class SQLiteStorage(BaseStorage):
             if log is None:
                 if create is None:
                     raise unknown_thread(thread_id)
-                log = sql.insert_thread(db, Thread(thread_id, **create))
+                log = sql.insert_thread(db, Thread(thread_id, **create).changed(updated_at=utc_now()))
             elif create is not None:
                 check_user(thread_id, log.user_id, create)
             check_version(thread_id, log.version, expected_version)
@@ -165,7 +183,7 @@ class SQLiteStorage(BaseStorage):
             if self.max_messages is not None and live > self.max_messages:
                 sql.drop_oldest(db, log, self.max_messages)
                 live = self.max_messages
-            sql.note_write(db, thread_id, log, len(encoded), live)
+            sql.note_write(db, log, len(encoded), live)
             return log.version + 1
 
         return self._connections.write("add message to thread", append)
@@ -183,7 +201,7 @@ class SQLiteStorage(BaseStorage):
             position, superseded = found
             db.execute("DELETE FROM messages WHERE position = ?", (position,))
             sql.insert_messages(db, log, [position & SEQ_MASK], [encoded])
-            sql.note_write(db, thread_id, log, 0, log.message_count + superseded - encoded.superseded)
+            sql.note_write(db, log, 0, log.message_count + superseded - encoded.superseded)
 
         self._connections.write("replace message", replace)
 
@@ -231,7 +249,7 @@ class SQLiteStorage(BaseStorage):
             if log is None:
                 raise unknown_thread(thread_id)
             if given:
-                sql.note_write(db, thread_id, log, 0, log.message_count)
+                sql.note_write(db, log, 0, log.message_count)
             for key, value in given.items():
                 db.execute(f"UPDATE threads SET {key} = ? WHERE id = ?", (value, thread_id))
             if state is not UNSET:

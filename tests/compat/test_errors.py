@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from memexllm import FIFOAlgorithm, HistoryManager, MemoryStorage, Message, SQLiteStorage, Thread
+from memexllm.integrations.openai import with_history
 from memexllm.storage.sqlite import (
     DatabaseConnectionError,
     DatabaseIntegrityError,
@@ -16,7 +17,13 @@ from memexllm.storage.sqlite import (
     SQLiteStorageError,
 )
 from memexllm.utils import exceptions
-from memexllm.utils.exceptions import MemexLLMError, StorageError, ThreadNotFoundError, ValidationError
+from memexllm.utils.exceptions import (
+    ConfigurationError,
+    MemexLLMError,
+    StorageError,
+    ThreadNotFoundError,
+    ValidationError,
+)
 from tests.compat.storages import DictStorage
 
 
@@ -47,8 +54,12 @@ def broken() -> HistoryManager:
 
 
 ANY: Any = None
+EMPTY_QUERIES: tuple[Any, ...] = ({}, None, {"metadata": {}})
 REFUSALS: list[tuple[type[MemexLLMError], str, Callable[[], object]]] = [
     (ValidationError, "Storage can not be None", lambda: HistoryManager(ANY)),
+    (ConfigurationError, "Storage can not be None", lambda: HistoryManager(ANY)),
+    (ValidationError, "Either storage or history_manager must be provided", lambda: with_history()),
+    (ConfigurationError, "Either storage or history_manager must be provided", lambda: with_history()(ANY)),
     *(
         (ValidationError, "Thread ID cannot be empty", call)
         for thread_id in ("", ANY)
@@ -96,6 +107,11 @@ REFUSALS: list[tuple[type[MemexLLMError], str, Callable[[], object]]] = [
         ValidationError,
         "message_limit must be a positive integer",
         lambda: SQLiteStorage(":memory:").get_thread("t", message_limit=-1),
+    ),
+    *(
+        (ValidationError, "Search query cannot be empty", lambda query=query, made=made: made().search_threads(query))
+        for query in EMPTY_QUERIES
+        for made in (manager, MemoryStorage, lambda: SQLiteStorage(":memory:"))
     ),
     (ValidationError, "Thread cannot be None", lambda: MemoryStorage().save_thread(ANY)),
     (ValidationError, "Thread cannot be None", lambda: SQLiteStorage(":memory:").save_thread(ANY)),

@@ -149,6 +149,13 @@ class TestStorages:
         assert (manager.delete_thread(ids[0]), manager.delete_thread(ids[0])) == (True, False)
         assert [thread.id for thread in manager.list_threads()] == ids[1:]
 
+    @pytest.mark.parametrize("query", [{"user": "ann"}, {"metadata": {"user": "ann"}}])
+    def test_threads_are_found_by_metadata_however_it_is_spelled(self, query: dict[str, Any]) -> None:
+        for storage in (MemoryStorage(), SQLiteStorage(":memory:"), DictStorage()):
+            _, thread_id = filled(storage, None)
+            HistoryManager(storage).create_thread(metadata={"user": "bob"})
+            assert [thread.id for thread in storage.search_threads(query)] == [thread_id]
+
     def test_a_helper_of_the_storages_own_is_never_called_by_the_library(self) -> None:
         storage = ShorthandStorage()
         storage.add_message("ann", "hi")

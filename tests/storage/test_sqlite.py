@@ -26,7 +26,7 @@ from memexllm.core.errors import (
 from memexllm.core.models import Message, Thread
 from memexllm.storage import SQLiteStorage
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "sqlite_format_1.sql"
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 @pytest.fixture
@@ -44,6 +44,11 @@ def execute(path: Path, sql: str, *values: Any) -> list[Any]:
     """Run one statement on the file, as another program would."""
     with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(sql, values).fetchall()
+
+
+def schema_of(path: Path) -> str:
+    statements = execute(path, "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC, name")
+    return ";\n".join(sql for (sql,) in statements) + ";\n"
 
 
 def start(storage: SQLiteStorage, thread_id: str = "t", *texts: str) -> None:
@@ -72,13 +77,12 @@ class TestTheFile:
     def test_it_is_in_wal_mode_and_names_its_format(self, storage: SQLiteStorage, path: Path) -> None:
         start(storage)
         assert execute(path, "PRAGMA journal_mode") == [("wal",)]
-        assert execute(path, "PRAGMA user_version") == [(1,)]
+        assert execute(path, "PRAGMA user_version") == [(2,)]
         assert execute(path, "PRAGMA integrity_check") == [("ok",)]
 
-    def test_format_1_is_what_the_golden_file_says(self, storage: SQLiteStorage, path: Path) -> None:
+    def test_the_format_is_what_the_golden_file_says(self, storage: SQLiteStorage, path: Path) -> None:
         start(storage)
-        statements = execute(path, "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC, name")
-        assert ";\n".join(sql for (sql,) in statements) + ";\n" == GOLDEN.read_text()
+        assert schema_of(path) == (GOLDEN / "sqlite_format_2.sql").read_text()
 
     def test_a_path_is_a_path_or_a_string(self, path: Path) -> None:
         with SQLiteStorage(str(path)) as storage:
@@ -129,12 +133,12 @@ class TestWhatIsNoDatabaseOfOurs:
     def test_a_newer_format_is_refused_unchanged(self, storage: SQLiteStorage, path: Path) -> None:
         start(storage)
         storage.close()
-        execute(path, "PRAGMA user_version = 2")
+        execute(path, "PRAGMA user_version = 99")
         before = path.read_bytes()
         for _ in range(2):
-            with pytest.raises(StorageError, match=r"has format 2; .* upgrade memexllm"):
+            with pytest.raises(StorageError, match=r"has format 99; .* upgrade memexllm"):
                 storage.list_threads()
-            with pytest.raises(StorageError, match="format 2"):
+            with pytest.raises(StorageError, match="format 99"):
                 start(storage)
         assert path.read_bytes() == before
 
@@ -151,7 +155,7 @@ class TestWhatIsNoDatabaseOfOurs:
         assert path.read_bytes() == before
         assert [file.name for file in path.parent.iterdir()] == ["chat.db"]
 
-    @pytest.mark.parametrize("version", [-1, 7])
+    @pytest.mark.parametrize("version", [-1, 1, 2, 99])
     def test_a_database_with_a_format_number_of_its_own_is_refused_unchanged(
         self, storage: SQLiteStorage, path: Path, version: int
     ) -> None:
