@@ -109,7 +109,7 @@ class BaseAlgorithm(ABC):
         left_out = {message.id for message in incoming} | _torn(view, {message.id for message in chosen})
         kept = [message for message in chosen if message.id not in left_out]
         kept_ids = {message.id for message in kept}
-        excluded = {message.id: type(self).__name__ for message in stored if message.id not in kept_ids}
+        excluded = {message.id: self.shown_name() for message in stored if message.id not in kept_ids}
         return Plan(exchanges([message.row() for message in kept]), excluded=excluded)
 
     def reads(self, state: Mapping[str, Any]) -> Reads:
@@ -131,6 +131,10 @@ class BaseAlgorithm(ABC):
     def __repr__(self) -> str:
         limit = "" if self.max_messages is None else f"max_messages={self.max_messages}"
         return f"{type(self).__name__}({limit})"
+
+    def shown_name(self) -> str:
+        """What errors and `explain()` call it."""
+        return type(self).__name__
 
     def takes_all(self, view: ContextView, rows: Sequence[MessageRow]) -> bool:
         """Whether all of `rows` are sent, known without grouping or counting them; `plan` is not asked then."""
@@ -154,7 +158,7 @@ def algorithm_call(algorithm: BaseAlgorithm, messages: list[Message]) -> list[Me
     except MemexLLMError:
         raise
     except Exception as error:
-        raise WindowError(f"{algorithm!r} failed to choose a window: {error}") from error
+        raise WindowError(f"{algorithm.shown_name()} failed to choose a window: {error}") from error
 
 
 def observe(algorithm: BaseAlgorithm, thread: Thread, message: Message) -> None:

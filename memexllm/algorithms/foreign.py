@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from memexllm.algorithms.base import BaseAlgorithm, ContextView, Plan, window_of_hook
+from memexllm.algorithms.base import BaseAlgorithm, window_of_hook
 from memexllm.core.errors import ConfigurationError
-from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 
 
@@ -20,7 +18,7 @@ class ForeignAlgorithm(BaseAlgorithm):
         self.observes_messages = callable(getattr(inner, "process_thread", None))
 
     def __repr__(self) -> str:
-        return type(self.inner).__name__
+        return self.shown_name()
 
     def get_message_window(self, messages: list[Message]) -> list[Message]:
         if callable(getattr(self.inner, "get_message_window", None)):
@@ -30,9 +28,8 @@ class ForeignAlgorithm(BaseAlgorithm):
     def process_thread(self, thread: Thread, new_message: Message) -> None:
         self.inner.process_thread(thread, new_message)
 
-    def plan(self, view: ContextView) -> Flow[Plan]:
-        plan = yield from super().plan(view)
-        return replace(plan, excluded=dict.fromkeys(plan.excluded, repr(self)))
+    def shown_name(self) -> str:
+        return type(self.inner).__name__
 
 
 def as_algorithm(algorithm: Any) -> BaseAlgorithm | None:

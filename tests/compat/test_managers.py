@@ -49,7 +49,9 @@ hook_alone: Any = HookAlone
 
 class TestWindows:
     @pytest.mark.parametrize(
-        "algorithm", [FIFOAlgorithm(2), Newest(), hook_alone(), Duck(), DuckHookAlone(), NoBaseInit(2)], ids=repr
+        "algorithm",
+        [FIFOAlgorithm(2), Newest(), hook_alone(), Duck(), DuckHookAlone(), NoBaseInit(2)],
+        ids=lambda each: type(each).__name__,
     )
     def test_get_thread_has_the_window_and_get_messages_everything(self, storage: Any, algorithm: Any) -> None:
         manager, thread_id = filled(storage, algorithm)
@@ -62,7 +64,7 @@ class TestWindows:
         manager, thread_id = filled(storage, None)
         assert texts(manager.get_thread(thread_id).messages) == SIX
 
-    @pytest.mark.parametrize("algorithm", [None, FIFOAlgorithm(2), Newest()], ids=repr)
+    @pytest.mark.parametrize("algorithm", [None, FIFOAlgorithm(2), Newest()], ids=lambda each: type(each).__name__)
     def test_what_get_thread_returns_is_a_copy(self, storage: Any, algorithm: Any) -> None:
         manager, thread_id = filled(storage, algorithm)
         thread = manager.get_thread(thread_id)
@@ -76,6 +78,12 @@ class TestWindows:
     def test_an_object_that_is_no_algorithm_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="object is no algorithm: it lacks get_message_window"):
             filled(MemoryStorage(), object())
+
+    @pytest.mark.parametrize("algorithm", [Duck(), Newest()], ids=["Duck", "Newest"])
+    def test_explain_names_the_algorithm_that_left_a_message_out(self, algorithm: Any) -> None:
+        manager, thread_id = filled(MemoryStorage(), algorithm)
+        reasons = {entry.reason for entry in manager.explain(thread_id).excluded}
+        assert any(type(algorithm).__name__ in reason for reason in reasons)
 
     def test_a_mock_can_be_the_algorithm(self) -> None:
         algorithm = MagicMock(spec=BaseAlgorithm)
