@@ -34,7 +34,7 @@ def fill(storage: SQLiteStorage) -> None:
             metadata = {"n": number, "channel": "web" if number % 3 else "phone", "tags": {"vip": number % 1000 == 0}}
             thread = Thread(f"thread-{number:06}", user_id=f"user-{number % N_USERS}", metadata=metadata)
             log = insert_thread(db, thread)
-            encoded = [Encoded(Message("user", question)), Encoded(Message("assistant", answer))]
+            encoded = [Encoded(Message(question, "user")), Encoded(Message(answer, "assistant"))]
             insert_messages(db, log, range(2), encoded)
             note_write(db, log, 2, 2)
 

@@ -84,7 +84,7 @@ def main() -> None:
             report(name, [seconds(search) for search in searches])
         times: list[float] = []
         for _ in range(N_SEARCHES):
-            storage.append_messages("5-100", [Message("user", speaker.says()), Message("assistant", speaker.says())])
+            storage.append_messages("5-100", [Message(speaker.says(), "user"), Message(speaker.says(), "assistant")])
             times.append(seconds(lambda: storage.search_messages(speaker.asks(), thread_id="5-100")))
         report("within a thread, after a new turn", times)
         report("deleting a thread", [seconds(lambda: storage.delete_thread("5-101"))])

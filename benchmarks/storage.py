@@ -87,13 +87,13 @@ def endless(threads: list[str], length: int) -> Iterator[tuple[str, int]]:
 def ours(path: Path, threads: list[str], length: int) -> SQLiteStorage:
     storage = SQLiteStorage(path)
     for thread in threads:
-        storage.save_thread(Thread(thread, messages=[Message("user", TEXT, seq=seq) for seq in range(length)]))
+        storage.save_thread(Thread(thread, messages=[Message(TEXT, "user", seq=seq) for seq in range(length)]))
     return storage
 
 
 def our_append(storage: SQLiteStorage, threads: list[str]) -> Batch:
     places = cycle(threads)
-    messages = [Message("user", TEXT), Message("assistant", TEXT, call=CALL)]
+    messages = [Message(TEXT, "user"), Message(TEXT, "assistant", call=CALL)]
 
     def append(n_operations: int) -> None:
         for _ in range(n_operations):

@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 from memexllm._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    # Names of 0.1; those of errors are not in `__all__`, where one would hide a builtin.
+    from memexllm import algorithms as algorithms
+    from memexllm import core as core
+    from memexllm import integrations as integrations
+    from memexllm import storage as storage
+    from memexllm import utils as utils
     from memexllm.algorithms.base import BaseAlgorithm
     from memexllm.algorithms.fifo import FIFOAlgorithm
     from memexllm.algorithms.token_window import TokenWindowAlgorithm
+    from memexllm.core.errors import APIError as APIError
+    from memexllm.core.errors import AuthenticationError as AuthenticationError
     from memexllm.core.errors import (
         ConfigurationError,
         HistoryReadError,
@@ -26,6 +34,12 @@ if TYPE_CHECKING:
         ValidationError,
         WindowError,
     )
+    from memexllm.core.errors import ConnectionError as ConnectionError
+    from memexllm.core.errors import IntegrityError as IntegrityError
+    from memexllm.core.errors import MessageNotFoundError as MessageNotFoundError
+    from memexllm.core.errors import OpenAIAPIError as OpenAIAPIError
+    from memexllm.core.errors import OperationError as OperationError
+    from memexllm.core.errors import RateLimitError as RateLimitError
     from memexllm.core.hits import MessageHit
     from memexllm.core.models import CallInfo, Message, Thread
     from memexllm.history.explain import ContextEntry, Explanation
@@ -96,5 +110,18 @@ __getattr__, __dir__ = lazy_exports(
         "HistoryReadError": "memexllm.core.errors",
         "HistoryWriteError": "memexllm.core.errors",
         "with_history": "memexllm.integrations.openai.wrap",
+        "APIError": "memexllm.core.errors",
+        "AuthenticationError": "memexllm.core.errors",
+        "ConnectionError": "memexllm.core.errors",
+        "IntegrityError": "memexllm.core.errors",
+        "MessageNotFoundError": "memexllm.core.errors",
+        "OpenAIAPIError": "memexllm.core.errors",
+        "OperationError": "memexllm.core.errors",
+        "RateLimitError": "memexllm.core.errors",
+        "algorithms": "memexllm.algorithms:",
+        "core": "memexllm.core:",
+        "integrations": "memexllm.integrations:",
+        "storage": "memexllm.storage:",
+        "utils": "memexllm.utils:",
     },
 )

@@ -13,13 +13,19 @@ from typing import Any
 
 
 def lazy_exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`(__getattr__, __dir__)` for `package`; `homes` maps each exported name to the module that defines it."""
+    """`(__getattr__, __dir__)` for `package`; `homes` maps each exported name to the module that defines it.
+
+    `module:name` is for what has another name there, `module:` for the module itself.
+    """
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - it becomes the module's own __getattr__
         home = homes.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(home), name)
+        module, _, other = home.partition(":")
+        value: Any = importlib.import_module(module)
+        if module == home or other:
+            value = getattr(value, other or name)
         setattr(sys.modules[package], name, value)
         return value
 

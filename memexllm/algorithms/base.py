@@ -6,17 +6,21 @@ Algorithms are pure. Whatever they return, what must be sent is sent (`required`
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from memexllm.core.errors import MemexLLMError, ValidationError, WindowError
+from memexllm.core.errors import MemexLLMError, WindowError
 from memexllm.core.exchanges import Exchange, exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
+from memexllm.core.refusals import checked_positive
 from memexllm.core.tokens import TokenCounter
 from memexllm.core.wire import MessageRow
+
+logger = logging.getLogger("memexllm")
 
 CUT = "cut"
 """Key of the thread's state under which an algorithm keeps the seq of its window's first message.
@@ -70,10 +74,19 @@ class BaseAlgorithm(ABC):
     """Chooses the window. Subclasses implement `get_message_window`, or `plan` for more control."""
 
     max_messages: int | None = None
+    observes_messages: bool = False
+    """Whether `process_thread` is shown each message when it is stored; overriding the method makes it so."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "process_thread" in vars(cls):
+            cls.observes_messages = vars(cls).get("observes_messages", True)
+            if getattr(cls.get_message_window, "__isabstractmethod__", False):
+                cls.get_message_window = window_of_hook  # type: ignore[method-assign]
 
     def __init__(self, max_messages: int | None = None) -> None:
-        if max_messages is not None and max_messages < 1:
-            raise ValidationError(f"max_messages must be a positive integer, got {max_messages!r}")
+        if max_messages is not None:
+            checked_positive(max_messages, "max_messages")
         self.max_messages = max_messages
 
     @abstractmethod
@@ -81,7 +94,11 @@ class BaseAlgorithm(ABC):
         """A new list with the messages to send, in order; `messages` and its items stay as they are."""
 
     def process_thread(self, thread: Thread, new_message: Message) -> None:
-        """A hook of the 0.1 contract; does nothing unless overridden."""
+        """Called for each message once it is stored, with the thread as it was before it.
+
+        Both are copies. What it changes in `thread.metadata` is stored; messages are never changed or deleted by it.
+        For a class without `get_message_window`, what it leaves in `thread` is the window.
+        """
 
     def plan(self, view: ContextView) -> Flow[Plan]:
         """The window of `view`; by default what `get_message_window` chooses, in whole exchanges."""
@@ -92,7 +109,7 @@ class BaseAlgorithm(ABC):
         left_out = {message.id for message in incoming} | _torn(view, {message.id for message in chosen})
         kept = [message for message in chosen if message.id not in left_out]
         kept_ids = {message.id for message in kept}
-        excluded = {message.id: type(self).__name__ for message in stored if message.id not in kept_ids}
+        excluded = {message.id: self.shown_name() for message in stored if message.id not in kept_ids}
         return Plan(exchanges([message.row() for message in kept]), excluded=excluded)
 
     def reads(self, state: Mapping[str, Any]) -> Reads:
@@ -114,6 +131,10 @@ class BaseAlgorithm(ABC):
     def __repr__(self) -> str:
         limit = "" if self.max_messages is None else f"max_messages={self.max_messages}"
         return f"{type(self).__name__}({limit})"
+
+    def shown_name(self) -> str:
+        """What errors and `explain()` call it."""
+        return type(self).__name__
 
     def takes_all(self, view: ContextView, rows: Sequence[MessageRow]) -> bool:
         """Whether all of `rows` are sent, known without grouping or counting them; `plan` is not asked then."""
@@ -137,7 +158,30 @@ def algorithm_call(algorithm: BaseAlgorithm, messages: list[Message]) -> list[Me
     except MemexLLMError:
         raise
     except Exception as error:
-        raise WindowError(f"{type(algorithm).__name__} failed to choose a window: {error}") from error
+        raise WindowError(f"{algorithm.shown_name()} failed to choose a window: {error}") from error
+
+
+def observe(algorithm: BaseAlgorithm, thread: Thread, message: Message) -> None:
+    """The door to a user's `process_thread`. The message is stored, so an error is logged and goes no further."""
+    try:
+        algorithm.process_thread(thread, message)
+    except Exception as error:  # noqa: BLE001 - a user's code
+        logger.error(  # noqa: TRY400 - a traceback may quote what was said
+            "%r.process_thread failed for a message of thread %r (%s); the message is stored",
+            algorithm,
+            thread.id,
+            type(error).__name__,
+        )
+
+
+def window_of_hook(self: BaseAlgorithm, messages: list[Message]) -> list[Message]:
+    """The window of a class that has `process_thread` alone: what it leaves of the thread."""
+    if not messages:
+        return []
+    thread = Thread(messages=messages[:-1])
+    self.process_thread(thread, messages[-1])
+    left = thread.messages
+    return left if any(message.id == messages[-1].id for message in left) else [*left, messages[-1]]
 
 
 def required(view: ContextView) -> list[bool]:

@@ -10,7 +10,8 @@ from memexllm.algorithms.base import CUT, BaseAlgorithm, ContextView, Plan, Read
 from memexllm.core.errors import ValidationError
 from memexllm.core.exchanges import Exchange, exchanges
 from memexllm.core.flow import Flow
-from memexllm.core.models import Message
+from memexllm.core.models import Message, Thread
+from memexllm.core.refusals import checked_positive
 from memexllm.core.wire import MessageRow
 
 
@@ -22,7 +23,10 @@ class FIFOAlgorithm(BaseAlgorithm):
     leaves the provider's prompt cache whole in between.
     """
 
+    observes_messages = False
+
     def __init__(self, max_messages: int = 100, keep: float | None = None) -> None:
+        checked_positive(max_messages, "max_messages")
         super().__init__(max_messages=max_messages)
         self.keep = keep
         self._marks = None if keep is None else Marks(max_messages, _low_mark(max_messages, keep))
@@ -41,6 +45,11 @@ class FIFOAlgorithm(BaseAlgorithm):
                 break
             kept.update(row["id"] for row in group.rows)
         return [message for message in messages if message.id in kept]
+
+    def process_thread(self, thread: Thread, new_message: Message) -> None:
+        """Put the message at the end of `thread` and leave the window of it there; `thread` is the caller's."""
+        thread.add_message(new_message)
+        thread.messages = self.get_message_window(thread.messages)
 
     def plan(self, view: ContextView) -> Flow[Plan]:
         yield from ()

@@ -8,16 +8,17 @@ from memexllm._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from memexllm.core.hits import MessageHit
-    from memexllm.core.models import Message, Thread
+    from memexllm.core.models import Message, MessageRole, Thread
     from memexllm.history.manager import AsyncHistoryManager, HistoryManager
 
-__all__ = ["Thread", "Message", "MessageHit", "HistoryManager", "AsyncHistoryManager"]
+__all__ = ["Thread", "Message", "MessageRole", "MessageHit", "HistoryManager", "AsyncHistoryManager"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Message": "memexllm.core.models",
         "MessageHit": "memexllm.core.hits",
+        "MessageRole": "memexllm.core.models",
         "Thread": "memexllm.core.models",
         # The 0.1 path; the managers live above this floor.
         "HistoryManager": "memexllm.history.manager",

@@ -4,6 +4,7 @@
     ├── ConfigurationError              also ValueError
     │   └── MissingDependencyError      also ImportError
     ├── ValidationError                 also ValueError
+    │   └── NoStorageError              also ConfigurationError
     ├── ResourceNotFoundError           also LookupError
     │   ├── ThreadNotFoundError
     │   └── MessageNotFoundError
@@ -14,12 +15,14 @@
     │   ├── CorruptThreadError          the bytes are there and cannot be read: never "not found"
     │   └── ConcurrencyError            `expected_version` did not match
     ├── WindowError                     nothing valid fits what may be sent
-    └── HistoryReadError, HistoryWriteError   from `with_history`
+    ├── HistoryReadError, HistoryWriteError   from `with_history`
+    └── APIError                        never raised: 0.1 had it, and what the SDK raises passes through unchanged
+        └── OpenAIAPIError, RateLimitError, AuthenticationError
 
 Foreign code is let in by one door per kind, the only places that catch `Exception`:
 
 - a user's storage: `StoragePort` in `memexllm/storage/port.py`;
-- a user's algorithm: `algorithm_call` in `memexllm/algorithms/base.py`.
+- a user's algorithm: `algorithm_call` and `observe` in `memexllm/algorithms/base.py`.
 
 No message shows the text of a conversation or the password of a URL.
 """
@@ -43,6 +46,10 @@ class MissingDependencyError(ConfigurationError, ImportError):
 
 class ValidationError(MemexLLMError, ValueError):
     """A value of the caller's cannot be accepted; nothing was stored or sent."""
+
+
+class NoStorageError(ConfigurationError, ValidationError):
+    """Neither a storage nor a manager was given. A `ConfigurationError`; 0.1 documented a `ValidationError`."""
 
 
 class ResourceNotFoundError(MemexLLMError, LookupError):
@@ -95,3 +102,19 @@ class HistoryWriteError(MemexLLMError):
     def __init__(self, message: str, response: Any = None) -> None:
         super().__init__(message)
         self.response = response
+
+
+class APIError(MemexLLMError):
+    """A name of 0.1. A failed request raises the SDK's own error, `openai.APIError` and its kinds."""
+
+
+class OpenAIAPIError(APIError):
+    """A name of 0.1; `openai.APIError` is what is raised."""
+
+
+class RateLimitError(APIError):
+    """A name of 0.1; `openai.RateLimitError` is what is raised."""
+
+
+class AuthenticationError(APIError):
+    """A name of 0.1; `openai.AuthenticationError` is what is raised."""

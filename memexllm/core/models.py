@@ -13,19 +13,33 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from memexllm.core.cursors import Cursor, mark_of
+from memexllm.core.dicts import (
+    count_of,
+    given_count,
+    message_fields,
+    message_to_dict,
+    messages_of,
+    thread_fields,
+    thread_to_dict,
+)
 from memexllm.core.errors import ValidationError
 from memexllm.core.moments import Moment, from_micros, new_id, to_micros, utc_now
+from memexllm.core.parts import ImageContent, MessageContent, TextContent, ToolCallContent, without_tool_calls
 from memexllm.core.refusals import refusals
-from memexllm.core.wire import (
-    MessageRow,
-    Status,
-    checked_content,
-    checked_role,
-    checked_wire,
-    plain,
-    text_of,
-    view,
-)
+from memexllm.core.views import WireViews
+from memexllm.core.wire import ROLES, MessageRole, MessageRow, Status, checked_wire
+
+__all__ = [
+    "Message",
+    "Thread",
+    "CallInfo",
+    "TokenCount",
+    "MessageRole",
+    "MessageContent",
+    "TextContent",
+    "ImageContent",
+    "ToolCallContent",
+]
 
 
 class CallInfo(BaseModel):
@@ -82,11 +96,11 @@ def _trusted(cls: type[_M], fields: dict[str, Any]) -> _M:
     return instance
 
 
-class Message(BaseModel):
+class Message(BaseModel, WireViews):
     """One message of a thread. Made from its fields, or from a whole wire dict (`wire=`), of which it keeps a copy.
 
     `content` is None, a string, or a list of parts. Assignment to a view writes through to `wire`. Two messages are
-    equal when their wire form and every declared field but `seq` are.
+    equal when their wire form and every declared field but `seq` are. The first ten arguments are in the order of 0.1.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -105,19 +119,20 @@ class Message(BaseModel):
 
     def __init__(
         self,
-        role: str = _ABSENT,
         content: str | Sequence[Mapping[str, Any]] | None = _ABSENT,
-        *,
-        name: str | None = _ABSENT,
-        tool_calls: Sequence[Mapping[str, Any]] | None = _ABSENT,
-        tool_call_id: str | None = _ABSENT,
-        function_call: Mapping[str, Any] | None = _ABSENT,
-        refusal: str | None = _ABSENT,
-        audio: Mapping[str, Any] | None = _ABSENT,
-        wire: Mapping[str, Any] | None = None,
+        role: str = _ABSENT,
         id: str | None = None,  # noqa: A002 - the field's name
         created_at: datetime | str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        token_count: int | None = None,
+        tool_calls: Sequence[Mapping[str, Any]] | None = _ABSENT,
+        tool_call_id: str | None = _ABSENT,
+        function_call: Mapping[str, Any] | None = _ABSENT,
+        name: str | None = _ABSENT,
+        *,
+        refusal: str | None = _ABSENT,
+        audio: Mapping[str, Any] | None = _ABSENT,
+        wire: Mapping[str, Any] | None = None,
         status: Status = "complete",
         superseded: bool = False,
         pinned: bool = False,
@@ -126,6 +141,12 @@ class Message(BaseModel):
         tokens: TokenCount | Mapping[str, Any] | None = None,
         seq: int | None = None,
     ) -> None:
+        if type(content) is list:
+            content, tool_calls = _placed(content, tool_calls, role)
+        elif isinstance(content, str) and content in ROLES:
+            _refuse_swapped(content, role)
+        if token_count is not None and tokens is None:
+            tokens = given_count(token_count)
         given = {
             "name": name,
             "refusal": refusal,
@@ -204,6 +225,25 @@ class Message(BaseModel):
             row["tokens"] = [tokens.count, tokens.encoding]
         return row
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The message of a dict as `to_dict` gives it. Parts of type `image`, which 0.1 wrote, are taken too."""
+        return cls(**message_fields(data))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON: `id`, `role`, `content`, `created_at` (ISO), `metadata`, `token_count`, …"""
+        return message_to_dict(self)
+
+    @property
+    def token_count(self) -> int | None:
+        """The count of `tokens`, or None when nobody has counted. A count that is set is taken as given."""
+        return count_of(self.tokens)
+
+    @token_count.setter
+    def token_count(self, value: int | None) -> None:
+        with refusals("message"):
+            self.__pydantic_validator__.validate_assignment(self, "tokens", given_count(value))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
@@ -218,82 +258,21 @@ class Message(BaseModel):
 
     __str__ = __repr__
 
-    @property
-    def role(self) -> str:
-        return str(self.wire.get("role"))
 
-    @role.setter
-    def role(self, value: str) -> None:
-        self.wire["role"] = checked_role(value)
+def _placed(content: list[Any], tool_calls: Any, role: Any) -> tuple[Any, Any]:
+    """Content and calls of the constructor, with a tool call that is given as content among the calls."""
+    given = [] if tool_calls is _ABSENT or tool_calls is None else tool_calls
+    rest, calls = without_tool_calls(content, given)
+    if len(calls) == len(given):
+        return content, tool_calls
+    if role != "assistant":
+        raise ValidationError(f"a tool call is said by the assistant; this message is by {role!r:.20}")
+    return rest, calls
 
-    @property
-    def content(self) -> Any:
-        """None, a string, or a list of parts (`WireDict`)."""
-        return view(self.wire, "content")
 
-    @content.setter
-    def content(self, value: Any) -> None:
-        self.wire["content"] = checked_content(value)
-
-    @property
-    def text(self) -> str:
-        """The text parts joined; empty when there is none."""
-        return text_of(self.wire)
-
-    @property
-    def name(self) -> str | None:
-        return self.wire.get("name")
-
-    @name.setter
-    def name(self, value: str | None) -> None:
-        self._write("name", value)
-
-    @property
-    def tool_calls(self) -> Any:
-        """A list of calls (`WireDict`: `call.id`, `call.function.arguments`), or None."""
-        return view(self.wire, "tool_calls")
-
-    @tool_calls.setter
-    def tool_calls(self, value: Any) -> None:
-        self._write("tool_calls", value)
-
-    @property
-    def tool_call_id(self) -> str | None:
-        return self.wire.get("tool_call_id")
-
-    @tool_call_id.setter
-    def tool_call_id(self, value: str | None) -> None:
-        self._write("tool_call_id", value)
-
-    @property
-    def function_call(self) -> Any:
-        return view(self.wire, "function_call")
-
-    @function_call.setter
-    def function_call(self, value: Any) -> None:
-        self._write("function_call", value)
-
-    @property
-    def refusal(self) -> str | None:
-        return self.wire.get("refusal")
-
-    @refusal.setter
-    def refusal(self, value: str | None) -> None:
-        self._write("refusal", value)
-
-    @property
-    def audio(self) -> Any:
-        return view(self.wire, "audio")
-
-    @audio.setter
-    def audio(self, value: Any) -> None:
-        self._write("audio", value)
-
-    def _write(self, key: str, value: Any) -> None:
-        if value is None:
-            self.wire.pop(key, None)
-        else:
-            self.wire[key] = plain(value)
+def _refuse_swapped(content: str, role: Any) -> None:
+    if isinstance(role, str) and role not in ROLES:
+        raise ValidationError(f"Invalid role: {content!r} is given as the content; it is Message(content, role)")
 
 
 _MESSAGE_DEFAULTS: dict[str, Any] = {
@@ -332,13 +311,13 @@ class Thread(BaseModel):
     def __init__(
         self,
         id: str | None = None,  # noqa: A002 - the field's name
-        *,
         messages: Iterable[Message] = (),
         metadata: Mapping[str, Any] | None = None,
-        user_id: str | None = None,
-        title: str | None = None,
         created_at: datetime | str | None = None,
         updated_at: datetime | str | None = None,
+        *,
+        user_id: str | None = None,
+        title: str | None = None,
         state: Mapping[str, Any] | None = None,
         version: int = 0,
         partial: bool = False,
@@ -369,10 +348,30 @@ class Thread(BaseModel):
         """A copy with other values for some fields, which are not validated; the rest is shared."""
         return _trusted(type(self), {**self.__dict__, **fields})
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The thread of a dict as `to_dict` gives it, or 0.1 gave it."""
+        return cls(**thread_fields(data), messages=[Message.from_dict(each) for each in messages_of(data)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON: `id`, `messages`, `metadata`, `created_at` and `updated_at` (ISO), …"""
+        return thread_to_dict(self)
+
+    def add_message(self, message: Message) -> None:
+        """Put a message at the end of this object. A storage knows of it when the thread is saved."""
+        self.messages.append(message)
+        if self.stored_messages is not None and not message.superseded:
+            self.stored_messages += 1
+        self.updated_at = utc_now()
+
+    def get_messages(self) -> list[Message]:
+        """`messages`, the list itself."""
+        return self.messages
+
     @property
     def message_count(self) -> int:
-        """Live messages: of the storage when the thread was read from one, else of `messages`."""
-        if self.stored_messages is not None:
+        """Live messages: of a `partial` thread those in the storage it was read from, else those of `messages`."""
+        if self.partial and self.stored_messages is not None:
             return self.stored_messages
         return sum(not message.superseded for message in self.messages)
 

@@ -6,48 +6,17 @@ and in which a call is put together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any, Literal, NotRequired, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from memexllm.core.errors import ValidationError
 
-ROLES: frozenset[str] = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+MessageRole = Literal["user", "assistant", "system", "tool", "function", "developer"]
+ROLES: frozenset[str] = frozenset(get_args(MessageRole))
 BLOCK_ROLES: frozenset[str] = frozenset({"system", "developer"})
 """Roles whose leading run in a thread is its block."""
 
 Status = Literal["complete", "incomplete", "pending"]
-
-
-class WireDict(dict[str, Any]):
-    """A dict of the wire form whose keys are attributes as well: `part.text`, `call.function.name`.
-
-    It is an ordinary dict for `==`, `json.dumps` and `isinstance`; nested dicts become `WireDict`s when looked at.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self:
-            return view(self, name)
-        raise AttributeError(f"this {self.get('type', 'part')!r} has no field {name!r}; it has {sorted(self)}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def __delattr__(self, name: str) -> None:
-        if name not in self:
-            raise AttributeError(name)
-        del self[name]
-
-
-def view(container: MutableMapping[str, Any], key: str) -> Any:
-    """`container[key]` with dicts (also those in a list) turned into `WireDict`s in place, or None."""
-    value = container.get(key)
-    if type(value) is dict:
-        value = container[key] = WireDict(value)
-    elif type(value) is list:
-        for index, item in enumerate(value):
-            if type(item) is dict:
-                value[index] = WireDict(item)
-    return value
 
 
 class MessageRow(TypedDict):

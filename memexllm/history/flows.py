@@ -15,12 +15,13 @@ from memexllm.core.flow import Flow
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
-from memexllm.core.refusals import refusals
+from memexllm.core.refusals import checked_positive, refusals
 from memexllm.core.wire import MessageRow
 from memexllm.history.context import PINS, Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Chosen, Explanation, explanation
+from memexllm.history.observing import show_new
 from memexllm.storage._searching import checked_query
-from memexllm.storage.port import Reader, StoragePort, changes_given
+from memexllm.storage.port import Reader, StoragePort
 
 _PIN_ATTEMPTS = 20
 # Databases count in 64 bits.
@@ -37,14 +38,12 @@ def create_thread(
     user_id: str | None,
     title: str | None,
 ) -> Flow[Thread]:
-    thread_id = new_id() if thread_id is None else checked_thread_id(thread_id)
-    if (yield from port.read(thread_id)) is not None:
+    if thread_id is not None and (yield from port.read(checked_thread_id(thread_id), "create thread")) is not None:
         raise ValidationError(f"thread {thread_id!r} exists already; get_thread() returns it")
     _check_fields(metadata=metadata, user_id=user_id, title=title)
-    fields = Thread(thread_id, metadata=metadata, user_id=user_id, title=title, created_at=clock())
-    create = changes_given(metadata=fields.metadata or None, user_id=user_id, title=title, created_at=fields.created_at)
-    fields.version = yield port.append_messages(thread_id, [], {"create": create, "expected_version": 0})
-    return fields
+    thread = Thread(thread_id or new_id(), metadata=metadata, user_id=user_id, title=title, created_at=clock())
+    thread.version = yield from port.create_thread(thread, id_is_new=thread_id is None)
+    return thread
 
 
 def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[Thread]:
@@ -85,14 +84,17 @@ def explain(
 
 
 def get_messages(port: StoragePort, thread_id: str, limit: int | None, include_superseded: bool) -> Flow[list[Message]]:
-    _check_limit(limit)
-    limit = None if limit is None else min(limit, _MOST)
-    reader = yield from found(port, thread_id)
+    if limit is not None:
+        checked_positive(limit, "Limit", ", or None for all")
+        limit = min(limit, _MOST)
+    reader = yield from found(port, thread_id, "get messages")
     messages: list[Message] = yield reader.messages(limit=limit, include_superseded=include_superseded)
     return messages
 
 
-def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message]) -> Flow[list[Message]]:
+def add_messages(
+    port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str, messages: Iterable[Message]
+) -> Flow[list[Message]]:
     batch = list(messages)
     _check_messages(batch)
     pinned = [index for index, message in enumerate(batch) if message.pinned]
@@ -104,6 +106,7 @@ def add_messages(port: StoragePort, thread_id: str, messages: Iterable[Message])
         except ConcurrencyError:
             if attempt == _PIN_ATTEMPTS - 1:
                 raise
+    yield from show_new(port, algorithm, thread_id, [message.id for message in batch])
     return batch
 
 
@@ -135,10 +138,10 @@ def delete_thread(port: StoragePort, thread_id: str) -> Flow[bool]:
 
 
 def checked_thread_id(thread_id: Any) -> str:
+    if thread_id is None or thread_id == "":
+        raise ValidationError(f"Thread ID cannot be empty; got {thread_id!r}")
     if not isinstance(thread_id, str):
         raise ValidationError(f"Thread ID must be a string, got {type(thread_id).__name__}")
-    if not thread_id:
-        raise ValidationError("Thread ID cannot be empty")
     return _checked_text("Thread ID", thread_id)
 
 
@@ -154,11 +157,6 @@ def _check_messages(batch: list[Any]) -> None:
     for message in batch:
         if not isinstance(message, Message):
             raise ValidationError(f"a thread holds messages, not {type(message).__name__}; make one with Message(...)")
-
-
-def _check_limit(limit: Any) -> None:
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise ValidationError(f"Limit must be a positive integer, or None for all; got {limit!r}")
 
 
 def _check_fields(metadata: Any = None, user_id: Any = None, title: Any = None) -> None:
@@ -185,8 +183,8 @@ def _checked_text(name: str, text: str) -> str:
     return text
 
 
-def found(port: StoragePort, thread_id: str) -> Flow[Reader]:
-    reader = yield from port.read(checked_thread_id(thread_id))
+def found(port: StoragePort, thread_id: str, doing: str = "get thread") -> Flow[Reader]:
+    reader = yield from port.read(checked_thread_id(thread_id), doing)
     if reader is None:
         raise ThreadNotFoundError(f"Thread not found: {thread_id}; create_thread() makes one")
     return reader

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from memexllm.algorithms.base import BaseAlgorithm
-from memexllm.core.errors import ConfigurationError
+from memexllm.algorithms.foreign import as_algorithm
+from memexllm.core.errors import ConfigurationError, NoStorageError
 from memexllm.core.flow import arun, run
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
@@ -46,6 +47,11 @@ class _Manager:
     def storage(self) -> Any:
         return self.port.storage
 
+    @property
+    def chooser(self) -> BaseAlgorithm | None:
+        """`algorithm` with every method of the contract, also when it is an object that has those of 0.1 only."""
+        return as_algorithm(self.algorithm)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.storage!r}, algorithm={self.algorithm!r})"
 
@@ -67,8 +73,8 @@ class _Manager:
         name: str | None,
     ) -> Message:
         return Message(
-            role,
             content,
+            role,
             metadata=metadata,
             tool_calls=tool_calls,
             tool_call_id=tool_call_id,
@@ -119,11 +125,11 @@ class HistoryManager(_Manager):
         With an algorithm, or when messages were superseded, the thread is `partial`. A cut that had to be computed is
         stored, so only the first read of an old thread looks at all of it.
         """
-        return run(flows.get_thread(self.port, self.algorithm, thread_id))
+        return run(flows.get_thread(self.port, self.chooser, thread_id))
 
     def context(self, thread_id: str) -> list[Message]:
         """What a model would be sent now: the block, then the window, repaired."""
-        return run(flows.context(self.port, self.algorithm, thread_id))
+        return run(flows.context(self.port, self.chooser, thread_id))
 
     def explain(
         self, thread_id: str, *, model: str | None = None, tools: Sequence[Mapping[str, Any]] = ()
@@ -133,7 +139,7 @@ class HistoryManager(_Manager):
         `model` names whose tokens are counted, by default the one that answered last; `tools` are the schemas a call
         brings. Reads the whole thread and changes nothing. `print()` shows it as a table.
         """
-        return run(flows.explain(self.port, self.algorithm, thread_id, model, tools))
+        return run(flows.explain(self.port, self.chooser, thread_id, model, tools))
 
     def get_messages(
         self, thread_id: str, *, limit: int | None = None, include_superseded: bool = False
@@ -154,11 +160,11 @@ class HistoryManager(_Manager):
     ) -> Message:
         """Append one message and return it. An unknown thread is a `ThreadNotFoundError`."""
         message = self._message(content, role, metadata, tool_calls, tool_call_id, function_call, name)
-        return run(flows.add_messages(self.port, thread_id, [message]))[0]
+        return run(flows.add_messages(self.port, self.chooser, thread_id, [message]))[0]
 
     def add_messages(self, thread_id: str, messages: Iterable[Message]) -> list[Message]:
         """Append messages in order, all or none."""
-        return run(flows.add_messages(self.port, thread_id, messages))
+        return run(flows.add_messages(self.port, self.chooser, thread_id, messages))
 
     def list_threads(
         self,
@@ -248,17 +254,17 @@ class AsyncHistoryManager(_Manager):
 
     async def get_thread(self, thread_id: str) -> Thread:
         """Async `HistoryManager.get_thread`."""
-        return await arun(flows.get_thread(self.port, self.algorithm, thread_id))
+        return await arun(flows.get_thread(self.port, self.chooser, thread_id))
 
     async def context(self, thread_id: str) -> list[Message]:
         """Async `HistoryManager.context`."""
-        return await arun(flows.context(self.port, self.algorithm, thread_id))
+        return await arun(flows.context(self.port, self.chooser, thread_id))
 
     async def explain(
         self, thread_id: str, *, model: str | None = None, tools: Sequence[Mapping[str, Any]] = ()
     ) -> Explanation:
         """Async `HistoryManager.explain`."""
-        return await arun(flows.explain(self.port, self.algorithm, thread_id, model, tools))
+        return await arun(flows.explain(self.port, self.chooser, thread_id, model, tools))
 
     async def get_messages(
         self, thread_id: str, *, limit: int | None = None, include_superseded: bool = False
@@ -279,11 +285,11 @@ class AsyncHistoryManager(_Manager):
     ) -> Message:
         """Async `HistoryManager.add_message`."""
         message = self._message(content, role, metadata, tool_calls, tool_call_id, function_call, name)
-        return (await arun(flows.add_messages(self.port, thread_id, [message])))[0]
+        return (await arun(flows.add_messages(self.port, self.chooser, thread_id, [message])))[0]
 
     async def add_messages(self, thread_id: str, messages: Iterable[Message]) -> list[Message]:
         """Async `HistoryManager.add_messages`."""
-        return await arun(flows.add_messages(self.port, thread_id, messages))
+        return await arun(flows.add_messages(self.port, self.chooser, thread_id, messages))
 
     async def list_threads(
         self,
@@ -349,7 +355,7 @@ class AsyncHistoryManager(_Manager):
 def opened(storage: Any) -> Any:
     """A storage object as it is; a path, `:memory:` or a `sqlite:///` or `memory:` URL made into one."""
     if storage is None:
-        raise ConfigurationError("Storage can not be None; give a storage, or a path such as 'chat.db'")
+        raise NoStorageError("Storage can not be None; give a storage, or a path such as 'chat.db'")
     # A MagicMock in the place of a storage has __fspath__ as well.
     if not isinstance(storage, str | os.PathLike) or hasattr(storage, "save_thread"):
         return storage

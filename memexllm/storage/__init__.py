@@ -9,9 +9,24 @@ from memexllm._lazy import lazy_exports
 if TYPE_CHECKING:
     from memexllm.storage.base import AsyncBaseStorage, BaseStorage
     from memexllm.storage.memory import MemoryStorage
-    from memexllm.storage.sqlite import SQLiteStorage
+    from memexllm.storage.sqlite import (
+        DatabaseConnectionError,
+        DatabaseIntegrityError,
+        DatabaseOperationError,
+        SQLiteStorage,
+        SQLiteStorageError,
+    )
 
-__all__ = ["BaseStorage", "AsyncBaseStorage", "MemoryStorage", "SQLiteStorage"]
+__all__ = [
+    "BaseStorage",
+    "AsyncBaseStorage",
+    "MemoryStorage",
+    "SQLiteStorage",
+    "SQLiteStorageError",
+    "DatabaseConnectionError",
+    "DatabaseOperationError",
+    "DatabaseIntegrityError",
+]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -20,5 +35,10 @@ __getattr__, __dir__ = lazy_exports(
         "BaseStorage": "memexllm.storage.base",
         "MemoryStorage": "memexllm.storage.memory",
         "SQLiteStorage": "memexllm.storage.sqlite",
+        # 0.1 names of errors.
+        "SQLiteStorageError": "memexllm.storage.sqlite",
+        "DatabaseConnectionError": "memexllm.storage.sqlite",
+        "DatabaseOperationError": "memexllm.storage.sqlite",
+        "DatabaseIntegrityError": "memexllm.storage.sqlite",
     },
 )

@@ -17,6 +17,7 @@ from memexllm.core.errors import ValidationError
 from memexllm.core.flow import Flow, Step
 from memexllm.core.models import Thread
 from memexllm.core.moments import to_micros
+from memexllm.core.refusals import checked_not_negative, checked_positive
 from memexllm.core.wire import plain, text_of
 from memexllm.storage._packing import unpack
 
@@ -94,10 +95,8 @@ def list_query(
     preview: bool = False,
 ) -> ListQuery:
     """The query, or a `ValidationError`."""
-    if not isinstance(limit, int) or limit < 1:
-        raise ValidationError(f"Limit must be a positive integer, got {limit!r}")
-    if not isinstance(offset, int) or offset < 0:
-        raise ValidationError(f"Offset must be a non-negative integer, got {offset!r}")
+    checked_positive(limit, "Limit")
+    checked_not_negative(offset, "Offset")
     if user_id is not None:
         _check_user_id(user_id)
     if order_by not in get_args(OrderBy):
@@ -109,7 +108,7 @@ def list_query(
 
 
 def search_query(
-    query: Mapping[str, Any],
+    query: Any,
     limit: int,
     offset: int,
     user_id: str | None,
@@ -118,7 +117,9 @@ def search_query(
     after: CursorLike,
     preview: bool,
 ) -> ListQuery:
-    """`list_query` by metadata, of which there must be some."""
+    """`list_query` by metadata, of which there must be some; `{"metadata": {…}}` is how 0.1 spelled it."""
+    if isinstance(query, Mapping) and list(query) == ["metadata"] and isinstance(query["metadata"], Mapping):
+        query = query["metadata"]
     if not query:
         raise ValidationError("Search query cannot be empty; list_threads() gives all threads")
     return list_query(limit, offset, user_id, query, order_by, before, after, preview)

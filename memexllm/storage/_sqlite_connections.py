@@ -278,6 +278,8 @@ class Connections:
 
 def checked_path(path: Any) -> str:
     """`path` as a string that can name a file."""
+    if path is None:
+        raise ValidationError("Database path cannot be empty; got None")
     try:
         found: Any = os.fspath(path)
     except TypeError:

@@ -16,6 +16,7 @@ from memexllm.core.errors import ValidationError
 from memexllm.core.flow import arun, run
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
+from memexllm.core.refusals import checked_positive
 from memexllm.core.wire import MessageRow
 from memexllm.storage import _defaults, _searching
 from memexllm.storage._defaults import UNSET
@@ -28,13 +29,22 @@ Counts = Mapping[int, tuple[int, str]]
 
 
 def checked_max_messages(max_messages: int | None) -> int | None:
-    if max_messages is not None and max_messages < 1:
-        raise ValidationError(f"max_messages must be a positive integer, or None for no limit; got {max_messages!r}")
+    if max_messages is not None:
+        checked_positive(max_messages, "max_messages", ", or None for no limit")
     return max_messages
 
 
-def refuse_partial(thread: Thread) -> None:
+def checked_message_limit(message_limit: int | None) -> None:
+    if message_limit is not None:
+        checked_positive(message_limit, "message_limit", ", or None for all")
+
+
+def refuse_partial(thread: Any) -> None:
     """Saving what was only partly read would delete the rest."""
+    if thread is None:
+        raise ValidationError("Thread cannot be None; save_thread() is given a Thread")
+    if not isinstance(thread, Thread):
+        raise ValidationError(f"save_thread() is given a Thread, not a {type(thread).__name__}")
     if thread.partial:
         raise ValidationError(
             f"thread {thread.id!r} was read in part (a limit, a window, or without superseded messages) and cannot be "

@@ -26,7 +26,7 @@ from memexllm.storage._listing import PREVIEW_LOOKS_BACK, CursorLike, OrderBy, l
 from memexllm.storage._locks import held_across_fork
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions, with_marks, with_seq
 from memexllm.storage._searching import checked_query, ranked
-from memexllm.storage.base import BaseStorage, refuse_partial
+from memexllm.storage.base import BaseStorage, checked_message_limit, refuse_partial
 
 
 @dataclass
@@ -78,7 +78,14 @@ class MemoryStorage(BaseStorage):
             self._drop_oldest(log)
             self._logs[thread.id] = log
 
+    @property
+    def threads(self) -> dict[str, Thread]:
+        """Every thread by its id: copies, made anew each time."""
+        with self._lock:
+            return {thread_id: thread for thread_id in self._logs if (thread := self.get_thread(thread_id)) is not None}
+
     def get_thread(self, thread_id: str, message_limit: int | None = None) -> Thread | None:
+        checked_message_limit(message_limit)
         with self._lock:
             thread = self.read_head(thread_id)
             if thread is None:

@@ -69,13 +69,28 @@ class StoragePort:
         self._invoke = self._await_call if self.asynchronous else self._call
         self._defaults = self._missing_methods()
 
-    def read(self, thread_id: str) -> Flow[Reader | None]:
-        """A reader of one thread, or None for an unknown one."""
+    def read(self, thread_id: str, doing: str = "get thread") -> Flow[Reader | None]:
+        """A reader of one thread, or None for an unknown one; `doing` is what failed when the storage fails."""
         if self.keeps_whole_threads:
-            thread: Thread | None = yield self.step("get_thread", (thread_id,))
+            thread: Thread | None = yield self.step("get_thread", (thread_id,), doing=doing)
             return None if thread is None else _WholeReader(self, unpack(thread))
-        head: Thread | None = yield self.step("read_head", (thread_id,))
-        return None if head is None else Reader(self, head)
+        head: Thread | None = yield self.step("read_head", (thread_id,), doing=doing)
+        return None if head is None else Reader(self, head, doing)
+
+    def create_thread(self, thread: Thread, *, id_is_new: bool) -> Flow[int]:
+        """Store a thread without messages; its version. An id made just now is not looked up first."""
+        if self.keeps_whole_threads and id_is_new:
+            yield self.step("save_thread", (pack(thread.changed(version=1)),), write=True, doing="create thread")
+            return 1
+        create = changes_given(
+            metadata=thread.metadata or None,
+            user_id=thread.user_id,
+            title=thread.title,
+            created_at=thread.created_at,
+        )
+        changes = {"create": create, "expected_version": 0}
+        version: int = yield self.step("append_messages", (thread.id, []), changes, write=True, doing="create thread")
+        return version
 
     def whole_thread(self, thread_id: str) -> Flow[Thread | None]:
         """The thread with all its messages, superseded ones included, as it was at one moment."""
@@ -111,21 +126,29 @@ class StoragePort:
             yield self.step("close", (), write=True)
 
     def step(
-        self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any] | None = None, *, write: bool = False
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        keywords: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        doing: str | None = None,
     ) -> Step:
         """One call of a storage's method."""
-        return Step(self._invoke, (name, args, keywords or {}), self.blocking, write)
+        return Step(self._invoke, (name, args, keywords or {}, doing), self.blocking, write)
 
-    def _call(self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    def _call(self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any], doing: str | None) -> Any:
         """The door for what a foreign storage raises."""
         try:
             return (self._defaults.get(name) or getattr(self.storage, name))(*args, **keywords)
         except MemexLLMError:
             raise
         except Exception as error:
-            raise StorageError(f"Failed to {_OPERATIONS[name]}: {error}") from error
+            raise StorageError(f"Failed to {doing or _OPERATIONS[name]}: {error}") from error
 
-    async def _await_call(self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    async def _await_call(
+        self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any], doing: str | None
+    ) -> Any:
         """The same door for an asynchronous storage."""
         try:
             result = (self._defaults.get(name) or getattr(self.storage, name))(*args, **keywords)
@@ -133,11 +156,12 @@ class StoragePort:
         except MemexLLMError:
             raise
         except Exception as error:
-            raise StorageError(f"Failed to {_OPERATIONS[name]}: {error}") from error
+            raise StorageError(f"Failed to {doing or _OPERATIONS[name]}: {error}") from error
 
     def _missing_methods(self) -> dict[str, Callable[..., Any]]:
         """The contract's defaults, applied to a storage that is no subclass of ours."""
-        if isinstance(self.storage, BaseStorage | AsyncBaseStorage):
+        # By its type: a mock with `spec=BaseStorage` passes isinstance() and inherits nothing.
+        if issubclass(type(self.storage), BaseStorage | AsyncBaseStorage):
             return {}
         base = AsyncBaseStorage if self.asynchronous else BaseStorage
         missing = [name for name in OPTIONAL if not overrides(type(self.storage), name)]
@@ -147,18 +171,19 @@ class StoragePort:
 class Reader:
     """One thread being read: its head, and steps that read a bounded part of its messages."""
 
-    def __init__(self, port: StoragePort, head: Thread) -> None:
+    def __init__(self, port: StoragePort, head: Thread, doing: str = "get thread") -> None:
         self._port = port
+        self._doing = doing
         self.head = head
 
     def rows(self, **bounds: Any) -> Step:
         """`BaseStorage.read_messages` with `wire=True`; the step's result is a `list[MessageRow]`."""
         bounds["wire"] = True
-        return self._port.step("read_messages", (self.head.id,), bounds)
+        return self._port.step("read_messages", (self.head.id,), bounds, doing=self._doing)
 
     def messages(self, **bounds: Any) -> Step:
         """`BaseStorage.read_messages`; the step's result is a `list[Message]`."""
-        return self._port.step("read_messages", (self.head.id,), bounds)
+        return self._port.step("read_messages", (self.head.id,), bounds, doing=self._doing)
 
 
 class _WholeReader(Reader):

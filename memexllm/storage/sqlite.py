@@ -13,7 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from memexllm.core import jsontext
-from memexllm.core.errors import ConfigurationError, MemexLLMError
+from memexllm.core.errors import ConfigurationError, MemexLLMError, StorageError
+from memexllm.core.errors import ConnectionError as DatabaseConnectionError
+from memexllm.core.errors import IntegrityError as DatabaseIntegrityError
+from memexllm.core.errors import OperationError as DatabaseOperationError
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import utc_now
@@ -34,7 +37,17 @@ from memexllm.storage._sqlite_connections import Connections, checked_path
 from memexllm.storage._sqlite_listing import read_page
 from memexllm.storage._sqlite_schema import SEQ_MASK
 from memexllm.storage._sqlite_search_tables import forget
-from memexllm.storage.base import BaseStorage, refuse_partial
+from memexllm.storage.base import BaseStorage, checked_message_limit, refuse_partial
+
+__all__ = [
+    "SQLiteStorage",
+    "SQLiteStorageError",
+    "DatabaseConnectionError",
+    "DatabaseOperationError",
+    "DatabaseIntegrityError",
+]
+
+SQLiteStorageError = StorageError
 
 _log = logging.getLogger("memexllm.storage.sqlite")
 
@@ -44,21 +57,22 @@ class SQLiteStorage(BaseStorage):
 
     Safe from any thread, from several processes at once and across `os.fork()`. `synchronous="NORMAL"` loses nothing
     when the process dies; `"FULL"` costs one fsync a call and loses nothing when the power fails either.
-    `busy_timeout_s` is how long a writer waits for another process.
+    `busy_timeout_s` is how long a writer waits for another process. `db_path` is the 0.1 name of `path`.
     """
 
     takes_rows = True
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] = "memexllm.db",
+        max_messages: int | None = None,
         *,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
-        max_messages: int | None = None,
         busy_timeout_s: float = 30.0,
+        db_path: str | os.PathLike[str] = UNSET,
     ) -> None:
         super().__init__(max_messages=max_messages)
-        checked = checked_path(path)
+        checked = checked_path(path if db_path is UNSET else db_path)
         if synchronous not in ("NORMAL", "FULL"):
             raise ConfigurationError(f'synchronous is "NORMAL" or "FULL", not {synchronous!r}')
         self.path = checked
@@ -66,6 +80,10 @@ class SQLiteStorage(BaseStorage):
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({self.path!r})"
+
+    @property
+    def db_path(self) -> str:
+        return self.path
 
     def save_thread(self, thread: Thread) -> None:
         refuse_partial(thread)
@@ -93,6 +111,7 @@ class SQLiteStorage(BaseStorage):
 
     def get_thread(self, thread_id: str, message_limit: int | None = None) -> Thread | None:
         """The whole thread; with `message_limit` its newest live messages, as a partial thread."""
+        checked_message_limit(message_limit)
 
         def read(db: sql.Executor) -> tuple[Thread | None, str | None]:
             head = sql.read_head(db, thread_id)

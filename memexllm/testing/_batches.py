@@ -26,7 +26,7 @@ def scale() -> int:
 
 def batch(writer: int, number: int, size: int) -> list[Message]:
     """Messages that name their writer, the number of their batch, their place in it and its size."""
-    return [Message("user", f"{writer}:{number}:{place}:{size}") for place in range(size)]
+    return [Message(f"{writer}:{number}:{place}:{size}", "user") for place in range(size)]
 
 
 def batches_in(texts: Sequence[str]) -> list[tuple[int, int]]:

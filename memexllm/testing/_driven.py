@@ -186,7 +186,7 @@ def in_threads(jobs: Sequence[Callable[[], None]]) -> None:
 
 def says(*texts: str, role: str = "user", **fields: Any) -> list[Message]:
     """One message for each text."""
-    return [Message(role, text, **fields) for text in texts]
+    return [Message(text, role, **fields) for text in texts]
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

@@ -120,7 +120,7 @@ class ApartLaws:
     # Law 7: ids, keys and texts are data.
 
     def test_law07_hostile_thread_ids_are_told_apart(self, store: DrivenStorage) -> None:
-        accepted = _accepted(store, HOSTILE, lambda name: store.start(name, Message("user", repr(name))))
+        accepted = _accepted(store, HOSTILE, lambda name: store.start(name, Message(repr(name), "user")))
         assert "plain" in accepted
         for name in accepted:
             assert store.texts(name) == [repr(name)]
@@ -141,7 +141,7 @@ class ApartLaws:
         assert store.list_ids() == ["a thread"]
 
     def test_law07_hostile_threads_are_deleted_one_at_a_time(self, store: DrivenStorage) -> None:
-        accepted = _accepted(store, HOSTILE, lambda name: store.start(name, Message("user", repr(name))))
+        accepted = _accepted(store, HOSTILE, lambda name: store.start(name, Message(repr(name), "user")))
         while accepted:
             gone = accepted.pop(len(accepted) // 2)
             assert store.delete_thread(gone) is True
@@ -161,7 +161,7 @@ class ApartLaws:
 
     def test_law07_hostile_words_come_back_as_they_were(self, store: DrivenStorage) -> None:
         words = [word for word in HOSTILE if word != "\ud83d"]
-        messages = [Message("user", word, name=word or None, turn_id=word, metadata={word: word}) for word in words]
+        messages = [Message(word, "user", name=word or None, turn_id=word, metadata={word: word}) for word in words]
         store.append("t", *messages, create={"metadata": dict.fromkeys(_storable(words), 1)}, state={"k": words})
         assert fingerprints(store.read_messages("t")) == fingerprints(messages)
         assert store.head("t").metadata == dict.fromkeys(_storable(words), 1)
@@ -175,18 +175,18 @@ class ApartLaws:
 
     def test_law07_hostile_message_ids_are_told_apart(self, store: DrivenStorage) -> None:
         names = [name for name in HOSTILE if name not in ("", "\ud83d")]
-        store.start("t", *(Message("user", "old", id=name) for name in names))
+        store.start("t", *(Message("old", "user", id=name) for name in names))
         for place, name in enumerate(names):
-            store.call("replace_message", "t", name, Message("user", "new", id=name))
+            store.call("replace_message", "t", name, Message("new", "user", id=name))
             assert store.texts("t") == ["new"] * (place + 1) + ["old"] * (len(names) - place - 1)
         assert [message.id for message in store.read_messages("t")] == names
 
     def test_law07_a_lone_surrogate_is_refused_in_words(self, store: DrivenStorage) -> None:
         store.start("t")
         with pytest.raises(ValidationError):
-            store.append("t", Message("user", "\ud83d"))
+            store.append("t", Message("\ud83d", "user"))
         with pytest.raises(ValidationError):
-            store.append("t", Message("user", "hi", metadata={"\ud83d": 1}))
+            store.append("t", Message("hi", "user", metadata={"\ud83d": 1}))
         with pytest.raises(ValidationError):
             store.append("t", state={"k": "\ud83d"})
         assert store.read_messages("t") == []

@@ -214,10 +214,10 @@ class AppendingLaws:
         assert store.read_head("new") is None
 
     def test_a_message_is_replaced_in_its_place(self, store: DrivenStorage) -> None:
-        partial = Message("assistant", "Hel", status="incomplete")
+        partial = Message("Hel", "assistant", status="incomplete")
         store.start("t", *says("a"), partial, *says("b"))
         seqs = store.seqs("t")
-        whole = Message("assistant", "Hello", id=partial.id, call=CallInfo(model="m"), pinned=True, metadata={"k": 1})
+        whole = Message("Hello", "assistant", id=partial.id, call=CallInfo(model="m"), pinned=True, metadata={"k": 1})
         store.call("replace_message", "t", partial.id, whole)
         assert store.texts("t") == ["a", "Hello", "b"]
         assert store.seqs("t") == seqs
@@ -226,9 +226,9 @@ class AppendingLaws:
     def test_a_replaced_message_counts_as_what_it_is_now(self, store: DrivenStorage) -> None:
         first, second = says("a", "b")
         store.start("t", first, second)
-        store.call("replace_message", "t", first.id, Message("user", "a", id=first.id, superseded=True))
+        store.call("replace_message", "t", first.id, Message("a", "user", id=first.id, superseded=True))
         assert (store.head("t").message_count, store.texts("t")) == (1, ["b"])
-        store.call("replace_message", "t", first.id, Message("user", "a", id=first.id))
+        store.call("replace_message", "t", first.id, Message("a", "user", id=first.id))
         assert (store.head("t").message_count, store.texts("t")) == (2, ["a", "b"])
 
     def test_replacing_an_unknown_message_changes_nothing(self, store: DrivenStorage) -> None:

@@ -32,7 +32,7 @@ class KeepingLaws:
 
     @pytest.mark.parametrize("kind", OUR_FIELDS)
     def test_law01_every_field_of_ours_comes_back_equal(self, store: DrivenStorage, kind: str) -> None:
-        message = Message("assistant", "hi", **OUR_FIELDS[kind])
+        message = Message("hi", "assistant", **OUR_FIELDS[kind])
         store.start("t", message)
         (found,) = store.read_messages("t", include_superseded=True)
         assert fingerprint(found) == fingerprint(message)
@@ -51,7 +51,7 @@ class KeepingLaws:
         assert json.dumps(store.read_rows("t")[0]["wire"]) == json.dumps(wire)
 
     def test_law01_metadata_of_a_message_has_any_json_type(self, store: DrivenStorage) -> None:
-        store.start("t", Message("user", "hi", metadata=METADATA))
+        store.start("t", Message("hi", "user", metadata=METADATA))
         found = store.read_messages("t")[0].metadata
         assert json.dumps(found, sort_keys=True) == json.dumps(METADATA, sort_keys=True)
 
@@ -67,7 +67,7 @@ class KeepingLaws:
     def test_law01_times_are_aware_utc(self, store: DrivenStorage) -> None:
         local = datetime.fromisoformat("2025-06-01T12:00:00.123457+05:30")
         before = datetime.now(UTC)
-        store.start("t", Message("user", "hi", created_at=local))
+        store.start("t", Message("hi", "user", created_at=local))
         after = datetime.now(UTC)
         (message,) = store.read_messages("t")
         head = store.head("t")
@@ -76,7 +76,7 @@ class KeepingLaws:
         assert {moment.tzinfo for moment in (message.created_at, head.created_at, head.updated_at)} == {UTC}
 
     def test_law01_a_message_of_a_megabyte_comes_back_equal(self, store: DrivenStorage) -> None:
-        store.start("t", Message("user", MEGABYTE))
+        store.start("t", Message(MEGABYTE, "user"))
         assert store.read_messages("t")[0].text == MEGABYTE
 
     def test_law01_a_saved_thread_comes_back_equal(self, store: DrivenStorage) -> None:
@@ -163,7 +163,7 @@ class KeepingLaws:
 
     def test_law03_a_clock_that_goes_back_changes_nothing(self, store: DrivenStorage) -> None:
         texts = [str(number) for number in range(10)]
-        messages = [Message("user", text, created_at=SAME_MOMENT - timedelta(days=int(text))) for text in texts]
+        messages = [Message(text, "user", created_at=SAME_MOMENT - timedelta(days=int(text))) for text in texts]
         store.start("t", *messages[:5])
         store.append("t", *messages[5:])
         assert store.texts("t") == texts
@@ -243,7 +243,7 @@ def _spoil(message: Message) -> None:
 def _spoil_thread(thread: Thread) -> None:
     for message in thread.messages:
         _spoil(message)
-    thread.messages.append(Message("user", "more"))
+    thread.messages.append(Message("more", "user"))
     thread.metadata["tags"].append("spoiled")  # type: ignore[union-attr]  # a list, see _thread()
     thread.state["block"].append("spoiled")
     thread.title = "spoiled"

@@ -301,14 +301,14 @@ class ListingLaws:
             "nothing": ([], None),
             "only instructions": (says("be brief", role="system"), None),
             "a call": (
-                [*says("what?"), Message("assistant", None, tool_calls=calls), Message("tool", "7", tool_call_id="c")],
+                [*says("what?"), Message(None, "assistant", tool_calls=calls), Message("7", "tool", tool_call_id="c")],
                 "what?",
             ),
-            "a refusal": ([*says("do it"), Message("assistant", None, refusal="I will not")], "I will not"),
-            "parts": ([Message("user", [{"type": "text", "text": "a "}, {"type": "text", "text": " b"}])], "a b"),
+            "a refusal": ([*says("do it"), Message(None, "assistant", refusal="I will not")], "I will not"),
+            "parts": ([Message([{"type": "text", "text": "a "}, {"type": "text", "text": " b"}], "user")], "a b"),
             "lines": (says(" one\n\ttwo  \n"), "one two"),
             "blank": ([*says("before"), *says(" \n ", role="assistant")], "before"),
-            "superseded": ([*says("live"), Message("user", "gone", superseded=True)], "live"),
+            "superseded": ([*says("live"), Message("gone", "user", superseded=True)], "live"),
         }
         for name, (messages, _) in conversations.items():
             store.start(name, *messages)

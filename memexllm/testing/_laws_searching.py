@@ -89,7 +89,7 @@ class SearchingLaws:
         assert "bread" not in repr(hits(spoken, "sourdough"))
 
     def test_a_found_message_is_the_stored_one_and_the_callers_own(self, store: DrivenStorage) -> None:
-        store.start("t", Message("user", "sourdough", name="ann", metadata={"k": [1]}, turn_id="1"))
+        store.start("t", Message("sourdough", "user", name="ann", metadata={"k": [1]}, turn_id="1"))
         (stored,) = store.read_messages("t")
         (first,) = hits(store, "sourdough")
         assert first.message == stored
@@ -103,9 +103,9 @@ class SearchingLaws:
         moment = datetime(2024, 5, 1, tzinfo=UTC)
         store.start(
             "t",
-            Message("user", "hello", name="Edsger", created_at=moment),
-            Message("user", "hello", metadata={"speaker": "Barbara"}, created_at=moment + timedelta(days=1)),
-            Message("user", "hello", created_at=moment + timedelta(days=2)),
+            Message("hello", "user", name="Edsger", created_at=moment),
+            Message("hello", "user", metadata={"speaker": "Barbara"}, created_at=moment + timedelta(days=1)),
+            Message("hello", "user", created_at=moment + timedelta(days=2)),
         )
         assert [each.message.name for each in hits(store, "edsger")] == ["Edsger"]
         assert [each.message.metadata for each in hits(store, "barbara")] == [{"speaker": "Barbara"}]
@@ -117,7 +117,7 @@ class SearchingLaws:
         store.start(
             "t",
             *(
-                Message("user", text, created_at=moment + timedelta(minutes=minute, seconds=minute // 100))
+                Message(text, "user", created_at=moment + timedelta(minutes=minute, seconds=minute // 100))
                 for text, minute in zip(texts, minutes, strict=True)
             ),
         )
@@ -227,7 +227,7 @@ class SearchingLaws:
         for old, new in (("sourdough", "croissants"), ("croissants", "pretzels")):
             assert old in found(spoken, old)[0]
             stored = spoken.read_messages("t")[1]
-            spoken.call("replace_message", "t", stored.id, Message("user", f"I bake {new}", id=stored.id))
+            spoken.call("replace_message", "t", stored.id, Message(f"I bake {new}", "user", id=stored.id))
             assert found(spoken, old) == []
             assert found(spoken, new)[0] == f"I bake {new}"
 
@@ -258,12 +258,12 @@ class SearchingLaws:
         calls = [{"id": "call_1", "type": "function", "function": {"name": "zebra", "arguments": "{}"}}]
         store.start(
             "t",
-            Message("user", None),
-            Message("user", "  "),
-            Message("assistant", None, tool_calls=calls),
-            Message("tool", "striped", tool_call_id="call_1"),
-            Message("user", [{"type": "text", "text": "two parts, "}, {"type": "text", "text": "one giraffe"}]),
-            Message("assistant", None, refusal="No okapi today"),
+            Message(None, "user"),
+            Message("  ", "user"),
+            Message(None, "assistant", tool_calls=calls),
+            Message("striped", "tool", tool_call_id="call_1"),
+            Message([{"type": "text", "text": "two parts, "}, {"type": "text", "text": "one giraffe"}], "user"),
+            Message(None, "assistant", refusal="No okapi today"),
         )
         assert found(store, "zebra") == []
         assert found(store, "stripes")[0] == "striped"

@@ -24,16 +24,16 @@ def asked(number: int) -> list[Message]:
     """A question with its call and result; the call's id is the same every time, as some servers make them."""
     call = {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": str(number)}}
     return [
-        Message("user", f"question {number}", id=f"user-{number}"),
-        Message("assistant", None, tool_calls=[call], id=f"call-{number}"),
-        Message("tool", f"result {number}", tool_call_id="call_0", id=f"result-{number}"),
-        Message("assistant", f"answer {number}", id=f"answer-{number}"),
+        Message(f"question {number}", "user", id=f"user-{number}"),
+        Message(None, "assistant", tool_calls=[call], id=f"call-{number}"),
+        Message(f"result {number}", "tool", tool_call_id="call_0", id=f"result-{number}"),
+        Message(f"answer {number}", "assistant", id=f"answer-{number}"),
     ]
 
 
 def test_a_result_is_never_given_to_the_call_of_another_exchange() -> None:
     rows = [message.row() for message in [*asked(1), *asked(2)]]
-    incoming = [Message("user", "and now?").row()]
+    incoming = [Message("and now?", "user").row()]
     algorithm = Without("result-1", "call-2")
     window = run(choose(algorithm, ContextView((), incoming=incoming), rows))
     sent = [row["id"] for row in repair(window.rows).rows]

@@ -56,12 +56,12 @@ def test_an_exchange_that_straddles_the_edge_is_left_out_whole(seed: int) -> Non
 
 
 def test_the_newest_answer_is_in_a_window_of_one_message() -> None:
-    messages = [Message("user", "hi"), Message("assistant", "hello"), Message("assistant", "still there?")]
+    messages = [Message("hi", "user"), Message("hello", "assistant"), Message("still there?", "assistant")]
     assert FIFOAlgorithm(max_messages=1).get_message_window(messages) == messages[-1:]
 
 
 def test_keep_also_bounds_messages_that_were_never_stored() -> None:
-    messages = [Message("user", str(n)) for n in range(100)]
+    messages = [Message(str(n), "user") for n in range(100)]
     assert FIFOAlgorithm(max_messages=10, keep=5).get_message_window(messages) == messages[-5:]
 
 
@@ -123,10 +123,10 @@ def test_a_cut_makes_room_for_many_calls(max_messages: int, keep: float) -> None
 
 def test_an_old_function_call_goes_with_its_result() -> None:
     rows = [
-        Message("user", "look it up", id="u").row(),
-        Message("assistant", None, function_call={"name": "f", "arguments": "{}"}, id="call").row(),
+        Message("look it up", "user", id="u").row(),
+        Message(None, "assistant", function_call={"name": "f", "arguments": "{}"}, id="call").row(),
     ]
-    result = Message("function", "42", name="f").row()
+    result = Message("42", "function", name="f").row()
     window = run(choose(FIFOAlgorithm(max_messages=1), ContextView((), incoming=[result]), rows))
     assert [row["id"] for row in window.rows] == ["u", "call"]
 

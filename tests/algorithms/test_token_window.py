@@ -179,7 +179,7 @@ def test_the_wrapper_sends_everything_up_to_80_percent_of_the_models_window(tmp_
     manager = HistoryManager(storage)
     manager.create_thread(thread_id="t")
     texts = ["word " * 900 for _ in range(12)]
-    manager.add_messages("t", [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)])
+    manager.add_messages("t", [Message(text, "assistant" if i % 2 else "user") for i, text in enumerate(texts)])
     with OpenAIServer() as server, sdk_client(server) as api, storage:
         client: Any = with_history(api, history_manager=manager)
         client.chat.completions.create(model="gpt-4o", messages=[user("in a large window")], thread_id="t")

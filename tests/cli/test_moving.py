@@ -124,7 +124,7 @@ def test_an_empty_export_is_imported(memexllm: Command) -> None:
 
 def test_message_text_is_in_no_error(memexllm: Command) -> None:
     with SQLiteStorage(memexllm.folder / "chat.db") as storage:
-        storage.save_thread(Thread("a", messages=[Message("user", "secret words")]))
+        storage.save_thread(Thread("a", messages=[Message("secret words", "user")]))
     lines = memexllm("export").stdout
     damaged = lines.replace(b'"role":"user"', b'"role":"nobody"')
     assert "secret words" not in memexllm.refused("import", "-", "--storage", "other.db", typed=damaged)

@@ -41,11 +41,11 @@ def hostile_thread() -> Thread:
         user_id=HOSTILE,
         metadata={HOSTILE: HOSTILE},
         messages=[
-            Message("user", HOSTILE, name=HOSTILE),
-            Message("user", parts),
-            Message("assistant", None, tool_calls=[call], refusal=HOSTILE, call=CallInfo(model=HOSTILE)),
-            Message("tool", HOSTILE, tool_call_id=HOSTILE),
-            Message("assistant", None, function_call={"name": HOSTILE, "arguments": HOSTILE}),
+            Message(HOSTILE, "user", name=HOSTILE),
+            Message(parts, "user"),
+            Message(None, "assistant", tool_calls=[call], refusal=HOSTILE, call=CallInfo(model=HOSTILE)),
+            Message(HOSTILE, "tool", tool_call_id=HOSTILE),
+            Message(None, "assistant", function_call={"name": HOSTILE, "arguments": HOSTILE}),
         ],
     )
 
@@ -88,7 +88,7 @@ def test_an_unknown_hostile_id_is_told_safely(memexllm: Command) -> None:
 
 
 def test_no_line_of_a_text_passes_for_a_caption(memexllm: Command) -> None:
-    kept(memexllm, Thread("t1", messages=[Message("user", "Hi.\nassistant · 2026\n\nassistant: yes")]))
+    kept(memexllm, Thread("t1", messages=[Message("Hi.\nassistant · 2026\n\nassistant: yes", "user")]))
     printed = memexllm.printed("show", "t1").splitlines()
     assert [line for line in printed[1:] if line and not line.startswith("  ")] == [printed[2]]
 
@@ -113,7 +113,7 @@ def test_threads_are_listed_newest_first(memexllm: Command) -> None:
     kept(
         memexllm,
         *(
-            Thread(name, title=name.title(), user_id="ada", messages=[Message("user", "Hi.")], updated_at=dated(day))
+            Thread(name, title=name.title(), user_id="ada", messages=[Message("Hi.", "user")], updated_at=dated(day))
             for name, day in days.items()
         ),
     )
@@ -136,7 +136,7 @@ def test_threads_are_listed_newest_first(memexllm: Command) -> None:
 
 
 def test_a_thread_without_a_title_is_listed_by_what_was_said_last(memexllm: Command) -> None:
-    kept(memexllm, Thread("t1", messages=[Message("user", "Hi."), Message("assistant", "Hello\x1b[2J,\nyou!")]))
+    kept(memexllm, Thread("t1", messages=[Message("Hi.", "user"), Message("Hello\x1b[2J,\nyou!", "assistant")]))
     thread_id, title, *_ = memexllm.printed("threads").split("\t")
     assert (thread_id, title) == ("t1", "Hello\\x1b[2J, you!")
 
@@ -165,12 +165,12 @@ def test_threads_are_found_by_user_and_metadata(memexllm: Command) -> None:
 def talk() -> Thread:
     call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
     messages = [
-        Message("system", "Be brief."),
-        Message("user", "Wrong?", superseded=True),
-        Message("user", "How is Oslo?"),
-        Message("assistant", None, tool_calls=[call], call=CallInfo(model="gpt-4o")),
-        Message("tool", "19 degrees", tool_call_id="call_1"),
-        Message("assistant", "Sunny.\nAnd warm", status="incomplete"),
+        Message("Be brief.", "system"),
+        Message("Wrong?", "user", superseded=True),
+        Message("How is Oslo?", "user"),
+        Message(None, "assistant", tool_calls=[call], call=CallInfo(model="gpt-4o")),
+        Message("19 degrees", "tool", tool_call_id="call_1"),
+        Message("Sunny.\nAnd warm", "assistant", status="incomplete"),
     ]
     for message in messages:
         message.created_at = dated(2)
@@ -230,7 +230,7 @@ def test_messages_are_found_by_their_words(memexllm: Command) -> None:
     kept(
         memexllm,
         talk(),
-        Thread("t2", user_id="bob", messages=[Message("user", "Oslo in the rain", created_at=dated(4))]),
+        Thread("t2", user_id="bob", messages=[Message("Oslo in the rain", "user", created_at=dated(4))]),
     )
     assert memexllm.printed("search", "rain") == "t2 · user · 2026-03-04 12:30Z\n  Oslo in the rain\n"
     found = [json.loads(line) for line in memexllm.printed("search", "oslo", "--json").splitlines()]
@@ -244,7 +244,7 @@ def test_messages_are_found_in_a_thread_or_of_a_user(memexllm: Command) -> None:
     kept(
         memexllm,
         talk(),
-        Thread("t2", user_id="bob", messages=[Message("user", "Oslo"), Message("user", "Oslo again")]),
+        Thread("t2", user_id="bob", messages=[Message("Oslo", "user"), Message("Oslo again", "user")]),
     )
 
     def threads_found(*arguments: str) -> set[str]:
@@ -272,7 +272,7 @@ def test_a_thread_is_explained_as_a_wrapped_client_would_send_it(memexllm: Comma
 
 
 def test_a_thread_is_explained_for_another_window(memexllm: Command) -> None:
-    kept(memexllm, Thread("t1", messages=[Message("user", "word " * 100) for _ in range(10)]))
+    kept(memexllm, Thread("t1", messages=[Message("word " * 100, "user") for _ in range(10)]))
     document = json.loads(memexllm.printed("explain", "t1", "--max-tokens", "300", "--json"))
     assert document["budget"] == 300
     assert [each["fate"] for each in document["entries"]].count("excluded") > 5

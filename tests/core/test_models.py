@@ -14,7 +14,8 @@ import pytest
 from memexllm.core.errors import ValidationError
 from memexllm.core.models import CallInfo, Message, Thread, TokenCount
 from memexllm.core.moments import from_micros, new_id, to_micros
-from memexllm.core.wire import WireDict, copy_row, plain
+from memexllm.core.parts import WireDict
+from memexllm.core.wire import copy_row, plain
 from memexllm.testing._corpus import METADATA, OUR_FIELDS, WIRES, fingerprint, random_messages
 from memexllm.testing.fakes import FakeClock, FakeIds, conversation
 
@@ -47,7 +48,7 @@ class TestWireForm:
         assert message.wire == {"role": "user", "content": [{"type": "text", "text": "a"}], "x": {"y": [1]}}
 
     def test_fields_become_the_wire_form(self) -> None:
-        message = Message("assistant", None, tool_calls=CALLS, name="ann", refusal="no", audio={"id": "a"})
+        message = Message(None, "assistant", tool_calls=CALLS, name="ann", refusal="no", audio={"id": "a"})
         assert message.wire == {
             "role": "assistant",
             "content": None,
@@ -58,9 +59,9 @@ class TestWireForm:
         }
 
     def test_content_given_as_none_is_there_and_content_not_given_is_not(self) -> None:
-        assert Message("assistant", None).wire == {"role": "assistant", "content": None}
-        assert Message("assistant").wire == {"role": "assistant"}
-        assert Message("tool", "2", tool_call_id="c1", name=None).wire == {
+        assert Message(None, "assistant").wire == {"role": "assistant", "content": None}
+        assert Message(role="assistant").wire == {"role": "assistant"}
+        assert Message("2", "tool", tool_call_id="c1", name=None).wire == {
             "role": "tool",
             "content": "2",
             "tool_call_id": "c1",
@@ -69,7 +70,7 @@ class TestWireForm:
     def test_objects_of_a_client_library_are_taken_as_their_wire_form(self) -> None:
         class Function(TokenCount): ...
 
-        message = Message("assistant", None, tool_calls=[{"id": "c", "function": Function(count=1, encoding="e")}])
+        message = Message(None, "assistant", tool_calls=[{"id": "c", "function": Function(count=1, encoding="e")}])
         assert message.wire["tool_calls"] == [{"id": "c", "function": {"count": 1, "encoding": "e"}}]
 
     def test_wire_and_fields_together_are_refused(self) -> None:
@@ -79,9 +80,9 @@ class TestWireForm:
     @pytest.mark.parametrize("role", ["", "robot", "USER", None, 5])
     def test_an_unknown_role_is_refused(self, role: Any) -> None:
         with pytest.raises(ValidationError, match=r"Invalid role: .*; a message is by one of assistant, developer"):
-            Message(role, "hi")
+            Message("hi", role)
         with pytest.raises(ValidationError, match="Invalid role"):
-            Message("user", "hi").role = role
+            Message("hi", "user").role = role
 
     def test_a_message_without_a_role_is_refused(self) -> None:
         with pytest.raises(ValidationError, match="Invalid role: None"):
@@ -90,8 +91,8 @@ class TestWireForm:
     @pytest.mark.parametrize("content", [5, 1.5, True, b"hi", {"type": "text"}, [1], [None], [["x"]]])
     def test_content_of_another_kind_is_refused(self, content: Any) -> None:
         with pytest.raises(ValidationError, match="Content must be a string or None, or a list of parts"):
-            Message("user", content)
-        message = Message("user", "hi")
+            Message(content, "user")
+        message = Message("hi", "user")
         with pytest.raises(ValidationError, match="Content must be"):
             message.content = content
         assert message.content == "hi"
@@ -124,7 +125,7 @@ class TestViews:
         ],
     )
     def test_assignment_writes_through(self, view: str, value: Any) -> None:
-        message = Message("user", "hi")
+        message = Message("hi", "user")
         setattr(message, view, value)
         assert message.wire[view] == value
         assert getattr(message, view) == value
@@ -137,13 +138,13 @@ class TestViews:
 
     def test_assigned_values_are_copies(self) -> None:
         calls = copy.deepcopy(CALLS)
-        message = Message("assistant", None)
+        message = Message(None, "assistant")
         message.tool_calls = calls
         calls[0]["id"] = "other"
         assert message.tool_calls[0].id == "c1"
 
     def test_attributes_of_parts_write_through(self) -> None:
-        message = Message("user", PARTS)
+        message = Message(PARTS, "user")
         message.content[0].text = "See: "
         message.content[1].image_url.detail = "high"
         del message.content[1].image_url.url
@@ -153,7 +154,7 @@ class TestViews:
         ]
 
     def test_parts_are_dicts_for_everybody_else(self) -> None:
-        message = Message("user", PARTS)
+        message = Message(PARTS, "user")
         part = message.content[1]
         assert isinstance(part, dict)
         assert isinstance(part, WireDict)
@@ -163,7 +164,7 @@ class TestViews:
         assert part.image_url.url == part["image_url"]["url"] == "x"
 
     def test_an_attribute_that_is_not_there_says_what_is(self) -> None:
-        (part,) = Message("user", [{"type": "text", "text": SECRET}]).content
+        (part,) = Message([{"type": "text", "text": SECRET}], "user").content
         with pytest.raises(AttributeError, match=r"'text' has no field 'url'; it has \['text', 'type'\]") as refusal:
             part.url  # noqa: B018 - the point of the test
         assert SECRET not in str(refusal.value)
@@ -173,7 +174,7 @@ class TestViews:
 
     @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickled])
     def test_parts_can_be_copied(self, duplicate: Callable[[Any], Any]) -> None:
-        part = Message("user", PARTS).content[1]
+        part = Message(PARTS, "user").content[1]
         again = duplicate(part)
         assert again == part
         assert again.image_url.url == "x"
@@ -189,7 +190,7 @@ class TestViews:
         ],
     )
     def test_text_is_the_text_parts_joined(self, content: Any, text: str) -> None:
-        assert Message("user", content).text == text
+        assert Message(content, "user").text == text
 
 
 class TestTimesAndIds:
@@ -204,7 +205,7 @@ class TestTimesAndIds:
         ],
     )
     def test_times_become_aware_utc(self, given: Any, kept: datetime) -> None:
-        message, thread = Message("user", "hi", created_at=given), Thread("t", created_at=given)
+        message, thread = Message("hi", "user", created_at=given), Thread("t", created_at=given)
         assert message.created_at == thread.created_at == thread.updated_at == kept
         assert message.created_at.tzinfo is thread.created_at.tzinfo is UTC
         message.created_at = given
@@ -213,7 +214,7 @@ class TestTimesAndIds:
     @pytest.mark.parametrize("given", ["yesterday", "", [], object()])
     def test_what_is_no_time_is_refused(self, given: Any) -> None:
         with pytest.raises(ValidationError, match="created_at"):
-            Message("user", "hi", created_at=given)
+            Message("hi", "user", created_at=given)
 
     def test_microseconds_are_exact(self) -> None:
         for moment in (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)):
@@ -223,12 +224,12 @@ class TestTimesAndIds:
         ids = [new_id() for _ in range(1000)]
         assert len(set(ids)) == 1000
         assert [each[:16] for each in ids] == sorted(each[:16] for each in ids)
-        assert Message("user", "a").id != Message("user", "a").id
+        assert Message("a", "user").id != Message("a", "user").id
         assert Thread().id != Thread().id
 
     def test_an_empty_message_id_is_refused(self) -> None:
         with pytest.raises(ValidationError, match="id: String should have at least 1 character"):
-            Message("user", "hi", id="")
+            Message("hi", "user", id="")
 
 
 class TestRefusals:
@@ -248,7 +249,7 @@ class TestRefusals:
     )
     def test_they_name_the_field_and_show_no_content(self, fields: dict[str, Any]) -> None:
         with pytest.raises(ValidationError, match=f"message refused: {next(iter(fields))}") as refusal:
-            Message("user", SECRET, **fields)
+            Message(SECRET, "user", **fields)
         assert SECRET not in str(refusal.value)
         assert refusal.value.__cause__ is None
         assert refusal.value.__suppress_context__
@@ -256,7 +257,7 @@ class TestRefusals:
     def test_content_that_is_refused_is_not_shown(self) -> None:
         for content in ({"text": SECRET}, [SECRET, 5], SECRET.encode()):
             with pytest.raises(ValidationError) as refusal:
-                Message("user", content)  # type: ignore[arg-type]  # the point of the test
+                Message(content, "user")  # type: ignore[arg-type]  # the point of the test
             assert SECRET not in str(refusal.value)
 
     @pytest.mark.parametrize(
@@ -271,26 +272,26 @@ class TestRefusals:
 class TestWhatIsShown:
     @pytest.mark.parametrize("show", [repr, str, "{}".format])
     def test_a_message_shows_no_content(self, show: Callable[[object], str]) -> None:
-        message = Message("user", SECRET, metadata={"k": SECRET}, id="m1", seq=3, status="incomplete")
+        message = Message(SECRET, "user", metadata={"k": SECRET}, id="m1", seq=3, status="incomplete")
         assert show(message) == "Message(role='user', id='m1', seq=3, status='incomplete')"
 
     @pytest.mark.parametrize("show", [repr, str, "{}".format])
     def test_a_thread_shows_no_content(self, show: Callable[[object], str]) -> None:
-        thread = Thread("t", messages=[Message("user", SECRET)], metadata={"k": SECRET}, title=SECRET, version=2)
+        thread = Thread("t", messages=[Message(SECRET, "user")], metadata={"k": SECRET}, title=SECRET, version=2)
         assert show(thread) == "Thread(id='t', messages=1, version=2)"
 
 
 class TestEquality:
     def test_messages_are_equal_in_all_but_their_position(self) -> None:
         fields: dict[str, Any] = {"id": "m", "created_at": datetime(2025, 1, 1, tzinfo=UTC)}
-        assert Message("user", "hi", **fields) == Message("user", "hi", **fields, seq=7)
-        assert Message("user", "hi", **fields) != Message("user", "ho", **fields)
-        assert Message("user", "hi", **fields) != "hi"
+        assert Message("hi", "user", **fields) == Message("hi", "user", **fields, seq=7)
+        assert Message("hi", "user", **fields) != Message("ho", "user", **fields)
+        assert Message("hi", "user", **fields) != "hi"
 
     @pytest.mark.parametrize("kind", OUR_FIELDS)
     def test_every_field_of_ours_counts(self, kind: str) -> None:
         fields: dict[str, Any] = {"id": "m", "created_at": datetime(2025, 1, 1, tzinfo=UTC)}
-        assert Message("user", "hi", **fields) != Message("user", "hi", **{**fields, **OUR_FIELDS[kind]})
+        assert Message("hi", "user", **fields) != Message("hi", "user", **{**fields, **OUR_FIELDS[kind]})
 
     def test_a_message_that_was_looked_at_is_still_equal(self) -> None:
         message = Message(wire=WIRES["parallel tool calls"], id="m", created_at=datetime(2025, 1, 1, tzinfo=UTC))
@@ -306,7 +307,7 @@ class TestEquality:
             assert thread != thread.model_copy(update={name: value})
 
     def test_neither_can_be_hashed(self) -> None:
-        for each in (Message("user", "hi"), Thread("t")):
+        for each in (Message("hi", "user"), Thread("t")):
             with pytest.raises(TypeError, match="unhashable"):
                 hash(each)
 
@@ -320,16 +321,16 @@ class TestRows:
             assert fingerprint(Message.from_row(row)) == fingerprint(message)
 
     def test_defaults_take_no_room(self) -> None:
-        row = Message("user", "hi", id="m", created_at=from_micros(5)).row()
+        row = Message("hi", "user", id="m", created_at=from_micros(5)).row()
         assert row == {"id": "m", "created_at": 5, "wire": {"role": "user", "content": "hi"}}
 
     def test_an_answer_says_where_it_came_from(self) -> None:
-        row = Message("assistant", "hi", call=CallInfo(model="m", server="s", cut_seq=0)).row()
+        row = Message("hi", "assistant", call=CallInfo(model="m", server="s", cut_seq=0)).row()
         assert row.get("origin") == ["s", "m"]
         assert row.get("call") == {"model": "m", "server": "s", "cut_seq": 0}
 
     def test_a_copied_row_shares_nothing(self) -> None:
-        row = Message("user", PARTS, metadata={"k": [1]}).row()
+        row = Message(PARTS, "user", metadata={"k": [1]}).row()
         again = copy_row(row)
         again["wire"]["content"][0]["text"] = "other"
         again.get("metadata", {})["k"].append(2)
@@ -344,9 +345,9 @@ class TestRows:
 
 class TestThreads:
     def test_live_messages_are_counted(self) -> None:
-        thread = Thread("t", messages=[Message("user", "a"), Message("user", "b", superseded=True)])
+        thread = Thread("t", messages=[Message("a", "user"), Message("b", "user", superseded=True)])
         assert thread.message_count == 1
-        assert thread.changed(stored_messages=30).message_count == 30
+        assert thread.changed(partial=True, stored_messages=30).message_count == 30
 
     def test_a_changed_copy_leaves_the_thread_as_it_is(self) -> None:
         thread = Thread("t", title="a")

@@ -98,7 +98,7 @@ class TestThreadIds:
             lambda: manager.context(thread_id),
             lambda: manager.get_messages(thread_id),
             lambda: manager.add_message(thread_id, "x", "user"),
-            lambda: manager.add_messages(thread_id, [Message("user", "x")]),
+            lambda: manager.add_messages(thread_id, [Message("x", "user")]),
             lambda: manager.update_thread(thread_id, title="x"),
             lambda: manager.delete_thread(thread_id),
         ]
@@ -148,12 +148,12 @@ class TestMessages:
     @pytest.mark.parametrize("bad", [object(), {"role": "user"}, None, "hello"], ids=names)
     def test_what_is_no_message_is_refused_with_all_the_others(self, manager: Any, bad: Any) -> None:
         with pytest.raises(ValidationError):
-            manager.add_messages("t", [Message("user", "x"), bad])
+            manager.add_messages("t", [Message("x", "user"), bad])
         assert len(manager.get_messages("t")) == 1
 
     def test_a_message_that_cannot_be_stored_takes_its_batch_with_it(self, manager: Any) -> None:
         with pytest.raises(ValidationError):
-            manager.add_messages("t", [Message("user", "x"), Message("user", "\ud83d"), Message("user", "y")])
+            manager.add_messages("t", [Message("x", "user"), Message("\ud83d", "user"), Message("y", "user")])
         assert len(manager.get_messages("t")) == 1
 
     @pytest.mark.parametrize("limit", [0, -1, "5", 1.5, object()], ids=names)

@@ -103,7 +103,7 @@ def test_superseded_messages_are_listed_as_such() -> None:
     manager = HistoryManager(storage)
     manager.create_thread(thread_id="t")
     manager.add_messages("t", [Message(wire=wire) for wire in talk(2)])
-    storage.append_messages("t", [Message("user", "Something else")], supersede_from=2)
+    storage.append_messages("t", [Message("Something else", "user")], supersede_from=2)
     explained = manager.explain("t")
     assert [(entry.seq, entry.fate) for entry in explained.entries] == [
         (0, "included"),

@@ -223,7 +223,7 @@ class TestThreads:
             ("context", ()),
             ("get_messages", ()),
             ("add_message", ("hi", "user")),
-            ("add_messages", ([Message("user", "hi")],)),
+            ("add_messages", ([Message("hi", "user")],)),
         ],
     )
     def test_an_unknown_thread_is_named(self, manager: Spoken, method: str, arguments: tuple[Any, ...]) -> None:
@@ -268,7 +268,7 @@ class TestMessages:
 
     def test_many_are_added_at_once(self, manager: Spoken) -> None:
         manager.create_thread(thread_id="t")
-        given = [Message("user", "a"), Message("assistant", "b")]
+        given = [Message("a", "user"), Message("b", "assistant")]
         assert manager.add_messages("t", iter(given)) == given
         assert contents(manager.get_messages("t")) == ["a", "b"]
 
@@ -392,12 +392,12 @@ def test_a_storage_may_be_a_place(place: str, tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("place", ["memory:", ":memory:"])
 def test_messages_are_added_together_or_not_at_all(place: str) -> None:
-    broken = Message("user", "c")
+    broken = Message("c", "user")
     broken.wire["x"] = object()
     with HistoryManager(place) as manager:
         manager.create_thread(thread_id="t")
         with pytest.raises(ValidationError):
-            manager.add_messages("t", [Message("user", "ok"), broken])
+            manager.add_messages("t", [Message("ok", "user"), broken])
         assert manager.get_messages("t") == []
 
 
@@ -436,7 +436,7 @@ def test_what_a_storage_raises_becomes_a_storage_error() -> None:
 def test_a_live_thread_of_the_storage_is_not_changed_by_reading() -> None:
     storage = FourMethods()
     HistoryManager(storage).create_thread(thread_id="t")
-    HistoryManager(storage).add_messages("t", [Message("user", str(number)) for number in range(10)])
+    HistoryManager(storage).add_messages("t", [Message(str(number), "user") for number in range(10)])
     before = storage.threads["t"].model_dump_json()
     windowed = HistoryManager(storage, FIFOAlgorithm(max_messages=3))
     assert len(windowed.get_thread("t").messages) == 3

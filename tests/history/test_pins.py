@@ -29,7 +29,7 @@ STORAGES: dict[str, Callable[[], BaseStorage]] = {"memory": MemoryStorage, "four
 def pinned_first(storage: BaseStorage, algorithm: BaseAlgorithm) -> HistoryManager:
     manager = HistoryManager(storage, algorithm)
     manager.create_thread(thread_id="t")
-    manager.add_messages("t", [Message("user", NUTS, pinned=True), Message("assistant", "Noted.")])
+    manager.add_messages("t", [Message(NUTS, "user", pinned=True), Message("Noted.", "assistant")])
     return manager
 
 
@@ -50,11 +50,11 @@ def test_it_is_found_when_it_was_pinned_after_the_pins_were_noted(algorithm: str
     manager = HistoryManager(MemoryStorage(), ALGORITHMS[algorithm]())
     manager.create_thread(thread_id="t")
     for number in range(6):
-        manager.add_messages("t", [Message("user", f"{number}"), Message("assistant", f"{number}!")])
+        manager.add_messages("t", [Message(f"{number}", "user"), Message(f"{number}!", "assistant")])
         manager.context("t")
-    manager.add_messages("t", [Message("user", NUTS, pinned=True), Message("assistant", "Noted.")])
+    manager.add_messages("t", [Message(NUTS, "user", pinned=True), Message("Noted.", "assistant")])
     for number in range(12):
-        manager.add_messages("t", [Message("user", f"{number}"), Message("assistant", f"{number}!")])
+        manager.add_messages("t", [Message(f"{number}", "user"), Message(f"{number}!", "assistant")])
         assert NUTS in [message.content for message in manager.context("t")]
 
 
@@ -66,14 +66,14 @@ def test_a_pinned_result_brings_its_call_and_the_other_results(algorithm: str) -
     manager.add_messages(
         "t",
         [
-            Message("user", "Look."),
-            Message("assistant", None, tool_calls=calls),
-            *(Message("tool", "42", tool_call_id=f"c{i}", pinned=i == 1) for i in range(3)),
-            Message("assistant", "Done."),
+            Message("Look.", "user"),
+            Message(None, "assistant", tool_calls=calls),
+            *(Message("42", "tool", tool_call_id=f"c{i}", pinned=i == 1) for i in range(3)),
+            Message("Done.", "assistant"),
         ],
     )
     for number in range(12):
-        manager.add_messages("t", [Message("user", f"{number}"), Message("assistant", f"{number}!")])
+        manager.add_messages("t", [Message(f"{number}", "user"), Message(f"{number}!", "assistant")])
     roles = [message.role for message in manager.context("t")]
     assert roles[:4] == ["assistant", "tool", "tool", "tool"]
 
@@ -82,24 +82,24 @@ def test_a_superseded_pin_is_not_sent() -> None:
     storage = MemoryStorage()
     manager = pinned_first(storage, FIFOAlgorithm(max_messages=4))
     manager.context("t")
-    storage.append_messages("t", [Message("user", f"{n}") for n in range(8)], supersede_from=0)
+    storage.append_messages("t", [Message(f"{n}", "user") for n in range(8)], supersede_from=0)
     assert NUTS not in [message.content for message in manager.context("t")]
 
 
 def test_pins_that_are_added_at_once_are_all_sent() -> None:
     manager = HistoryManager(MemoryStorage(), FIFOAlgorithm(max_messages=2))
     manager.create_thread(thread_id="t")
-    manager.add_messages("t", [Message("user", f"{n}") for n in range(4)])
+    manager.add_messages("t", [Message(f"{n}", "user") for n in range(4)])
     manager.context("t")
 
     def pin(name: int) -> None:
-        manager.add_messages("t", [Message("user", f"pin {name}", pinned=True)])
+        manager.add_messages("t", [Message(f"pin {name}", "user", pinned=True)])
 
     threads = [threading.Thread(target=pin, args=(name,)) for name in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    manager.add_messages("t", [Message("user", f"{n}") for n in range(6)])
+    manager.add_messages("t", [Message(f"{n}", "user") for n in range(6)])
     sent = [message.content for message in manager.context("t")]
     assert {f"pin {name}" for name in range(6)} <= set(sent)

@@ -31,7 +31,7 @@ HEADER = {"type": "header", "format": "memexllm-threads", "version": 1}
 def every_shape() -> Thread:
     """A thread whose messages are the corpus's, with gaps between their seqs."""
     messages = [Message(wire=wire, id=f"w{number}") for number, wire in enumerate(WIRES.values())]
-    messages += [Message("user", "Hi.", **{"id": f"f{n}", **each}) for n, each in enumerate(OUR_FIELDS.values())]
+    messages += [Message("Hi.", "user", **{"id": f"f{n}", **each}) for n, each in enumerate(OUR_FIELDS.values())]
     for number, message in enumerate(messages):
         message.seq = 3 * number + 1
     return Thread(
@@ -240,8 +240,8 @@ def joined(lines: list[Any]) -> io.BytesIO:
 
 def two_threads() -> list[Any]:
     """header, thread a (2 messages), thread b (1 message), end: lines 1 to 7."""
-    a = Thread("a", messages=[Message("user", "secret words", seq=0), Message("assistant", "Yes.", seq=1)])
-    return lines_of(a, Thread("b", messages=[Message("user", "Hi.", seq=0)]))
+    a = Thread("a", messages=[Message("secret words", "user", seq=0), Message("Yes.", "assistant", seq=1)])
+    return lines_of(a, Thread("b", messages=[Message("Hi.", "user", seq=0)]))
 
 
 def with_line(number: int, **changes: Any) -> list[Any]:
@@ -335,7 +335,7 @@ def test_memory_is_bounded_by_the_longest_thread(tmp_path: Path) -> None:
         text = "x" * 10_000
         with SQLiteStorage(tmp_path / f"{n_threads}.db") as storage:
             for number in range(n_threads):
-                storage.save_thread(Thread(f"{number}", messages=[Message("user", text) for _ in range(10)]))
+                storage.save_thread(Thread(f"{number}", messages=[Message(text, "user") for _ in range(10)]))
             tracemalloc.start()
             try:
                 export_threads(storage, tmp_path / "threads.jsonl")

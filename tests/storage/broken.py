@@ -12,7 +12,7 @@ from tests.storage.custom import LiveDictStorage
 
 class ForgetsToolCalls(MemoryStorage):
     def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
-        return super().append_messages(thread_id, [Message(m.role, m.content) for m in messages], **kwargs)
+        return super().append_messages(thread_id, [Message(m.content, m.role) for m in messages], **kwargs)
 
 
 class SortsKeys(MemoryStorage):

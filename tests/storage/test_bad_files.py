@@ -35,7 +35,7 @@ def execute(path: Path, sql: str, *values: Any) -> list[Any]:
 
 
 def start(storage: SQLiteStorage, thread_id: str = "t", *texts: str) -> None:
-    storage.append_messages(thread_id, [Message("user", text) for text in texts or ("hello",)], create={})
+    storage.append_messages(thread_id, [Message(text, "user") for text in texts or ("hello",)], create={})
 
 
 def texts_of(storage: SQLiteStorage, thread_id: str = "t") -> list[str]:
@@ -57,7 +57,7 @@ def uses(storage: SQLiteStorage) -> list[Callable[[], Any]]:
         lambda: storage.read_messages("t", limit=1, wire=True),
         lambda: start(storage),
         lambda: storage.save_thread(Thread("t")),
-        lambda: storage.replace_message("t", "m", Message("user", "x")),
+        lambda: storage.replace_message("t", "m", Message("x", "user")),
         lambda: storage.patch_thread("t", title="x"),
         lambda: storage.delete_thread("t"),
     ]
@@ -245,7 +245,7 @@ class TestAnotherVersion:
     def test_a_process_that_had_it_open_does_not_write_either(self, path: Path) -> None:
         script = (
             "import sys\nfrom memexllm import Message, SQLiteStorage\nfrom memexllm.core.errors import StorageError\n"
-            "storage = SQLiteStorage(sys.argv[1])\nadd = lambda: storage.append_messages('t', [Message('user', 'a')], "
+            "storage = SQLiteStorage(sys.argv[1])\nadd = lambda: storage.append_messages('t', [Message('a', 'user')], "
             "create={})\nadd()\nprint('open', flush=True)\nsys.stdin.readline()\n"
             "try:\n    add()\nexcept StorageError as error:\n    print(error, flush=True)\n"
         )
@@ -280,7 +280,7 @@ class TestValues:
             storage.delete_thread,
             lambda name: start(storage, name),
             lambda name: storage.patch_thread(name, title="x"),
-            lambda name: storage.replace_message(name, "m", Message("user", "x")),
+            lambda name: storage.replace_message(name, "m", Message("x", "user")),
         ):
             with pytest.raises(ValidationError):
                 use(thread_id)
@@ -295,7 +295,7 @@ class TestValues:
         with pytest.raises(ValidationError):
             storage.patch_thread("t", metadata=metadata)
         with pytest.raises(ValidationError):
-            storage.append_messages("t", [Message("user", "x")], state=metadata)
+            storage.append_messages("t", [Message("x", "user")], state=metadata)
         assert [(thread.id, thread.metadata, thread.version) for thread in storage.list_threads()] == [("t", {}, 1)]
 
     def test_numbers_beyond_64_bits_are_refused(self, storage: SQLiteStorage) -> None:
@@ -351,7 +351,7 @@ class TestPermissions:
     def path(self, place: Path) -> Path:
         path = place / "chat.db"
         with SQLiteStorage(path) as storage:
-            storage.append_messages("t", [Message("user", "a", id="m"), Message("user", "b")], create={})
+            storage.append_messages("t", [Message("a", "user", id="m"), Message("b", "user")], create={})
             start(storage, "u", "other")
         return path
 
@@ -388,7 +388,7 @@ class TestPermissions:
         path.parent.chmod(0o700)
         path.chmod(0o600)
         with SQLiteStorage(path) as writer:
-            writer.append_messages("t", [Message("user", "c")])
+            writer.append_messages("t", [Message("c", "user")])
         given_away(path.parent, 0o500, 0o400)
         with as_nobody(), reader:
             assert texts_of(reader) == ["a", "b", "c"]
@@ -409,7 +409,7 @@ class TestPermissions:
         """A copy of an open database: its newest writes lie in the log beside it."""
         (place / "copy").mkdir()
         with SQLiteStorage(path) as storage:
-            storage.append_messages("t", [Message("user", "c")])
+            storage.append_messages("t", [Message("c", "user")])
             for name in ("chat.db", "chat.db-wal"):
                 shutil.copy(place / name, place / "copy" / name)
         given_away(place / "copy", 0o500, 0o400)
@@ -487,7 +487,7 @@ def filled(storage: SQLiteStorage) -> list[str]:
     def write_on() -> None:
         for number in range(10_000):
             text = f"{number} " * 4000
-            storage.append_messages("t", [Message("user", text), Message("assistant", text)], create={})
+            storage.append_messages("t", [Message(text, "user"), Message(text, "assistant")], create={})
             acknowledged.extend([text, text])
 
     with pytest.raises(OperationError):
@@ -502,13 +502,13 @@ class TestNoRoom:
             assert acknowledged
             for _ in range(3):
                 with pytest.raises(OperationError, match="add message to thread"):
-                    storage.append_messages("t", [Message("user", "x" * 50_000)])
+                    storage.append_messages("t", [Message("x" * 50_000, "user")])
             assert texts_of(storage) == acknowledged
             head = storage.read_head("t")
             assert head is not None
             assert head.message_count == len(acknowledged)
             make_room()
-            storage.append_messages("t", [Message("user", "x" * 50_000)])
+            storage.append_messages("t", [Message("x" * 50_000, "user")])
         with SQLiteStorage(path) as storage:
             assert texts_of(storage) == [*acknowledged, "x" * 50_000]
         assert execute(path, "PRAGMA integrity_check") == [("ok",)]

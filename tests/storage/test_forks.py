@@ -22,7 +22,7 @@ def use_in_child(storage: BaseStorage) -> None:
     before = storage.read_head("t")
     assert before is not None
     assert before.message_count == len(storage.read_messages("t")) == min(before.version - 1, LIMIT)
-    storage.append_messages("t", [Message("user", "from the child")])
+    storage.append_messages("t", [Message("from the child", "user")])
     assert storage.read_messages("t")[-1].text == "from the child"
 
 
@@ -51,7 +51,7 @@ def test_a_child_forked_in_the_middle_of_appends_works(make: Callable[..., BaseS
 
         def append() -> None:
             while not enough.is_set():
-                storage.append_messages("t", [Message("user", "from the parent")])
+                storage.append_messages("t", [Message("from the parent", "user")])
 
         writers = [threading.Thread(target=append) for _ in range(3)]
         for writer in writers:

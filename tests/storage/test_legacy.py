@@ -217,7 +217,7 @@ class TestWhatItBecomes:
     def test_a_limit_holds_from_the_first_write_on(self, path: Path) -> None:
         with SQLiteStorage(path, max_messages=3) as storage:
             assert len(storage.read_messages("many")) == 40
-            storage.append_messages("many", [Message("user", "more")])
+            storage.append_messages("many", [Message("more", "user")])
             assert texts_of(storage, "many") == ["message 38", "message 39", "more"]
 
     def test_what_is_deleted_later_is_gone_from_the_file(self, storage: SQLiteStorage, path: Path) -> None:

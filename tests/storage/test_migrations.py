@@ -34,7 +34,7 @@ def fill(storage: SQLiteStorage) -> None:
             for seq, (name, wire) in enumerate(WIRES.items())
         ]
         messages += [
-            Message("user", name, **{"id": f"{number}-{name}", "created_at": START, **fields})
+            Message(name, "user", **{"id": f"{number}-{name}", "created_at": START, **fields})
             for name, fields in OUR_FIELDS.items()
         ]
         thread = Thread(
@@ -120,8 +120,8 @@ def test_an_upgraded_file_goes_on_like_a_new_one(tmp_path: Path, number: int) ->
     with SQLiteStorage(tmp_path / "fresh.db") as fresh, SQLiteStorage(old_file(tmp_path / "old.db", number)) as old:
         fill(fresh)
         for storage in (fresh, old):
-            storage.append_messages("t2 'ü%", [Message("user", "more", id="m")], supersede=[0], state={"cut": 1})
-            storage.append_messages("new", [Message("user", "hello", id="n")], create={"user_id": "ann"})
+            storage.append_messages("t2 'ü%", [Message("more", "user", id="m")], supersede=[0], state={"cut": 1})
+            storage.append_messages("new", [Message("hello", "user", id="n")], create={"user_id": "ann"})
             storage.delete_thread("t3 'ü%")
         found, expected = (
             [(head.id, head.message_count, head.version) for head in each.list_threads()] for each in (old, fresh)
@@ -154,7 +154,7 @@ def test_many_that_open_a_file_at_once_upgrade_it_once(tmp_path: Path, number: i
 
     def use(writer: int) -> int:
         with SQLiteStorage(path) as storage:
-            return storage.append_messages(f"of {writer}", [Message("user", "hello")], create={})
+            return storage.append_messages(f"of {writer}", [Message("hello", "user")], create={})
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(use, range(8))) == [1] * 8

@@ -52,7 +52,7 @@ def schema_of(path: Path) -> str:
 
 
 def start(storage: SQLiteStorage, thread_id: str = "t", *texts: str) -> None:
-    storage.append_messages(thread_id, [Message("user", text) for text in texts or ("hello",)], create={})
+    storage.append_messages(thread_id, [Message(text, "user") for text in texts or ("hello",)], create={})
 
 
 def texts_of(storage: SQLiteStorage, thread_id: str = "t") -> list[str]:
@@ -237,7 +237,7 @@ class TestDamage:
         start(storage)
         execute(path, "UPDATE threads SET state = 'words'")
         with pytest.raises(CorruptThreadError):
-            storage.append_messages("t", [Message("user", "more")], state={"k": 1})
+            storage.append_messages("t", [Message("more", "user")], state={"k": 1})
         assert execute(path, "SELECT state, message_count FROM threads JOIN logs ON logs.id = log_id") == [("words", 1)]
 
     def test_damaged_pages_are_a_clear_error(self, storage: SQLiteStorage, path: Path) -> None:
@@ -263,7 +263,7 @@ class TestSharing:
     def test_two_storages_on_one_file_see_each_other(self, path: Path) -> None:
         with SQLiteStorage(path) as one, SQLiteStorage(path) as other:
             start(one, "t", "a")
-            other.append_messages("t", [Message("user", "b")])
+            other.append_messages("t", [Message("b", "user")])
             assert texts_of(one) == texts_of(other) == ["a", "b"]
             other.delete_thread("t")
             assert one.read_head("t") is None
@@ -279,10 +279,10 @@ class TestSharing:
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 with pytest.raises(OperationError, match=r"kept busy by another writer for 0\.05 s"):
-                    storage.append_messages("t", [Message("user", "b")])
+                    storage.append_messages("t", [Message("b", "user")])
                 assert texts_of(storage) == ["hello"]
                 other.execute("ROLLBACK")
-            storage.append_messages("t", [Message("user", "b")])
+            storage.append_messages("t", [Message("b", "user")])
             assert texts_of(storage) == ["hello", "b"]
 
     def test_closing_leaves_no_other_file_and_can_be_taken_back(self, storage: SQLiteStorage, path: Path) -> None:
@@ -327,26 +327,26 @@ class TestDeletion:
         assert not self.left(storage, path)
 
     def test_a_replaced_message_is_gone_from_the_file(self, storage: SQLiteStorage, path: Path) -> None:
-        message = Message("user", self.SECRET)
+        message = Message(self.SECRET, "user")
         storage.append_messages("t", [message], create={})
-        storage.replace_message("t", message.id, Message("user", "x", id=message.id))
+        storage.replace_message("t", message.id, Message("x", "user", id=message.id))
         assert not self.left(storage, path)
 
     def test_a_replaced_thread_is_gone_from_the_file(self, storage: SQLiteStorage, path: Path) -> None:
         start(storage, "t", self.SECRET)
-        storage.save_thread(Thread("t", messages=[Message("user", "x")]))
+        storage.save_thread(Thread("t", messages=[Message("x", "user")]))
         assert not self.left(storage, path)
 
     def test_messages_beyond_the_limit_are_gone_from_the_file(self, path: Path) -> None:
         with SQLiteStorage(path, max_messages=1) as storage:
             start(storage, "t", self.SECRET)
-            storage.append_messages("t", [Message("user", "x")])
+            storage.append_messages("t", [Message("x", "user")])
             assert not self.left(storage, path)
 
     def test_nothing_lies_about_for_a_thread_that_is_gone(self, storage: SQLiteStorage, path: Path) -> None:
         start(storage, "t", "a", "b")
         start(storage, "u", "c")
-        storage.save_thread(Thread("u", messages=[Message("user", "d")]))
+        storage.save_thread(Thread("u", messages=[Message("d", "user")]))
         storage.delete_thread("t")
         storage.delete_thread("u")
         counts = [execute(path, f"SELECT count(*) FROM {table}") for table in ("threads", "logs", "messages")]

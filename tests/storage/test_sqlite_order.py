@@ -42,7 +42,7 @@ def test_the_order_is_that_of_the_times_whatever_the_clock_does(seed: int, monke
 def write_something(storage: SQLiteStorage, rng: random.Random, thread_id: str, moment: int) -> None:
     kind = rng.choices(("append", "save", "delete", "patch"), (10, 3, 1, 2))[0]
     if kind == "append":
-        storage.append_messages(thread_id, [Message("user", "x")], create={"user_id": user_of(thread_id)})
+        storage.append_messages(thread_id, [Message("x", "user")], create={"user_id": user_of(thread_id)})
     elif kind == "save":
         storage.save_thread(Thread(thread_id, user_id=user_of(thread_id), updated_at=from_micros(moment)))
     elif kind == "patch" and storage.read_head(thread_id) is not None:

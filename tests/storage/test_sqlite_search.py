@@ -34,7 +34,7 @@ def storage(path: Path) -> Iterator[SQLiteStorage]:
 
 
 def start(storage: SQLiteStorage, thread_id: str, *texts: str, **create: Any) -> list[Message]:
-    storage.append_messages(thread_id, [Message("user", text) for text in texts], create=create)
+    storage.append_messages(thread_id, [Message(text, "user") for text in texts], create=create)
     messages: list[Message] = storage.read_messages(thread_id)
     return messages
 
@@ -113,7 +113,7 @@ class TestTheIndex:
     def test_its_ranking_is_that_of_the_scan(self, storage: SQLiteStorage) -> None:
         rng = random.Random(3)
         words = [f"{letter}ing" for letter in "bcdfghklmnprstvw"]
-        thread = Thread("t", messages=[Message("user", " ".join(rng.choices(words, k=9))) for _ in range(60)])
+        thread = Thread("t", messages=[Message(" ".join(rng.choices(words, k=9)), "user") for _ in range(60)])
         scanned = MemoryStorage()
         for each in (storage, scanned):
             each.save_thread(thread)
@@ -133,13 +133,13 @@ def happen(rng: random.Random, storage: SQLiteStorage, thread_id: str, step: int
     seq = some.seq or 0
     what = rng.randrange(9)
     if what < 3:
-        storage.append_messages(thread_id, [Message("user", f"word{step}"), Message("assistant", None)])
+        storage.append_messages(thread_id, [Message(f"word{step}", "user"), Message(None, "assistant")])
     elif what == 3:
-        storage.append_messages(thread_id, [Message("user", f"again{step}")], supersede_from=max(seq, 2))
+        storage.append_messages(thread_id, [Message(f"again{step}", "user")], supersede_from=max(seq, 2))
     elif what == 4:
         storage.append_messages(thread_id, [], supersede=[seq])
     elif what == 5:
-        storage.replace_message(thread_id, some.id, Message("user", rng.choice([f"new{step}", ""]), id=some.id))
+        storage.replace_message(thread_id, some.id, Message(rng.choice([f"new{step}", ""]), "user", id=some.id))
     elif what == 6:
         storage.patch_thread(thread_id, user_id=f"u{rng.randrange(2)}")
     elif what == 7:
@@ -181,13 +181,13 @@ class TestWhatWasDeleted:
         self.assert_gone(storage, path)
 
     def test_a_replaced_message_leaves_nothing(self, storage: SQLiteStorage, path: Path, secret: Message) -> None:
-        storage.replace_message("t", secret.id, Message("user", "The secret is kept"))
+        storage.replace_message("t", secret.id, Message("The secret is kept", "user"))
         self.assert_gone(storage, path)
 
     def test_a_saved_thread_leaves_nothing_of_what_it_was(
         self, storage: SQLiteStorage, path: Path, secret: Message
     ) -> None:
-        storage.save_thread(Thread("t", messages=[Message("user", FILLER)]))
+        storage.save_thread(Thread("t", messages=[Message(FILLER, "user")]))
         self.assert_gone(storage, path)
 
     def test_what_max_messages_deletes_leaves_nothing(

@@ -25,6 +25,7 @@ from memexllm.core.wire import MessageRow
 from memexllm.history.binding import bound_thread
 from memexllm.history.flows import checked_thread_id
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.history.observing import show_new
 from memexllm.integrations.openai.info import HistoryInfo, ThreadNotGivenWarning
 from memexllm.integrations.openai.merge import MergeMode
 from memexllm.integrations.openai.wire import LEFT_OUT, ReplayReasoning
@@ -104,7 +105,8 @@ class ClientHistory:
     @property
     def algorithm(self) -> BaseAlgorithm:
         """The manager's, or the wrapper's default: everything, up to 80 % of the model's window."""
-        return self.manager.algorithm or DEFAULT_ALGORITHM
+        chooser = self.manager.chooser
+        return DEFAULT_ALGORITHM if chooser is None else chooser
 
     @property
     def is_async(self) -> bool:
@@ -240,6 +242,7 @@ class ClientHistory:
             turn.attempted = True
             if not already_there:
                 yield port.append_messages(turn.thread_id, turn.rows, turn.changes)
+                yield from show_new(port, self.manager.chooser, turn.thread_id, [row["id"] for row in turn.rows])
         turn.info.saved = True
         turn.info.error = None
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from memexllm.algorithms.base import BaseAlgorithm
-from memexllm.core.errors import ConfigurationError
+from memexllm.core.errors import ConfigurationError, NoStorageError
 from memexllm.core.exchanges import Orphans
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager, opened
 from memexllm.integrations.openai.client_history import (
@@ -162,7 +162,7 @@ def with_history(
     - `inject`: where history enters the SDK; `"auto"` is early when somebody has patched `create`.
     """
     if storage is None and history_manager is None:
-        raise ConfigurationError(
+        raise NoStorageError(
             "Either storage or history_manager must be provided: with_history(storage='chat.db')(OpenAI())"
         )
     if history_manager is not None and (storage is not None or algorithm is not None):
