@@ -50,6 +50,16 @@ def view(container: MutableMapping[str, Any], key: str) -> Any:
     return value
 
 
+ALTERNATIVES = "alternatives"
+"""Key of an answer's metadata under which its other choices are kept."""
+
+
+def alternatives_in(metadata: MutableMapping[str, Any]) -> list[WireDict]:
+    """The wire dicts kept under `ALTERNATIVES`; what a user's own metadata holds there besides is none."""
+    found = view(metadata, ALTERNATIVES)
+    return [wire for wire in found if isinstance(wire, WireDict)] if isinstance(found, list) else []
+
+
 class MessageRow(TypedDict):
     """A message as plain JSON. Keys that would hold a default are absent.
 
