@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from memexllm.core.cursors import Cursor, mark_of
 from memexllm.core.errors import ValidationError
 from memexllm.core.moments import Moment, from_micros, new_id, to_micros, utc_now
+from memexllm.core.notebook import message_html, thread_html
 from memexllm.core.refusals import refusals
 from memexllm.core.trusted import fill, trusted
 from memexllm.core.wire import (
@@ -197,6 +198,7 @@ class Message(BaseModel):
         return f"Message(role={self.role!r}, id={self.id!r}, seq={self.seq}, status={self.status!r})"
 
     __str__ = __repr__
+    _repr_html_ = message_html
 
     @property
     def role(self) -> str:
@@ -380,3 +382,4 @@ class Thread(BaseModel):
         return f"Thread(id={self.id!r}, messages={self.message_count}{loaded}, version={self.version})"
 
     __str__ = __repr__
+    _repr_html_ = thread_html
