@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -24,8 +24,10 @@ from memexllm.core.dicts import (
 )
 from memexllm.core.errors import ValidationError
 from memexllm.core.moments import Moment, from_micros, new_id, to_micros, utc_now
+from memexllm.core.notebook import message_html, thread_html
 from memexllm.core.parts import ImageContent, MessageContent, TextContent, ToolCallContent, without_tool_calls
 from memexllm.core.refusals import refusals
+from memexllm.core.trusted import fill, trusted
 from memexllm.core.views import WireViews
 from memexllm.core.wire import ROLES, MessageRole, MessageRow, Status, checked_wire
 
@@ -74,26 +76,6 @@ class TokenCount(BaseModel):
 
 _ABSENT: Any = object()
 _NONE_GIVEN = (None,) * 7
-_M = TypeVar("_M", bound=BaseModel)
-_new = object.__new__
-_set = object.__setattr__
-_set_names, _set_extra, _set_private = (
-    BaseModel.__dict__[name].__set__
-    for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
-)
-
-
-def _trusted(cls: type[_M], fields: dict[str, Any]) -> _M:
-    """An instance of values that were validated before they were stored.
-
-    It is what pydantic's own validation leaves behind; `model_construct` does the same at three times the price.
-    """
-    instance = _new(cls)
-    _set(instance, "__dict__", fields)
-    _set_names(instance, set(fields))
-    _set_extra(instance, None)
-    _set_private(instance, None)
-    return instance
 
 
 class Message(BaseModel, WireViews):
@@ -179,10 +161,7 @@ class Message(BaseModel, WireViews):
         ours = (id, created_at, metadata, turn_id, call, tokens, seq)
         if ours == _NONE_GIVEN and status == "complete" and superseded is False and pinned is False:
             # Only the wire form was given, and that is checked: pydantic has nothing to validate.
-            _set(self, "__dict__", values)
-            _set_names(self, set(values))
-            _set_extra(self, None)
-            _set_private(self, None)
+            fill(self, values)
             return
         with refusals("message"):
             super().__init__(**values)
@@ -195,10 +174,10 @@ class Message(BaseModel, WireViews):
         fields["metadata"] = row.get("metadata") or {}
         fields.pop("origin", None)
         if "call" in row:
-            fields["call"] = _trusted(CallInfo, {**_NO_CALL_INFO, **row["call"]})
+            fields["call"] = trusted(CallInfo, {**_NO_CALL_INFO, **row["call"]})
         if "tokens" in row:
             fields["tokens"] = TokenCount(count=row["tokens"][0], encoding=row["tokens"][1])
-        return _trusted(cls, fields)
+        return trusted(cls, fields)
 
     def row(self) -> MessageRow:
         """The message as plain JSON; `wire` and `metadata` are the message's own dicts, not copies."""
@@ -257,6 +236,7 @@ class Message(BaseModel, WireViews):
         return f"Message(role={self.role!r}, id={self.id!r}, seq={self.seq}, status={self.status!r})"
 
     __str__ = __repr__
+    _repr_html_ = message_html
 
 
 def _placed(content: list[Any], tool_calls: Any, role: Any) -> tuple[Any, Any]:
@@ -342,11 +322,11 @@ class Thread(BaseModel):
     @classmethod
     def from_storage(cls, **fields: Any) -> Self:
         """A thread of values that were validated before they were stored; every field must be given."""
-        return _trusted(cls, fields)
+        return trusted(cls, fields)
 
     def changed(self, **fields: Any) -> Self:
         """A copy with other values for some fields, which are not validated; the rest is shared."""
-        return _trusted(type(self), {**self.__dict__, **fields})
+        return trusted(type(self), {**self.__dict__, **fields})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -394,3 +374,4 @@ class Thread(BaseModel):
         return f"Thread(id={self.id!r}, messages={self.message_count}{loaded}, version={self.version})"
 
     __str__ = __repr__
+    _repr_html_ = thread_html

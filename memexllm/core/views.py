@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
-from memexllm.core.parts import view
-from memexllm.core.wire import checked_content, checked_role, plain, text_of
+from memexllm.core.parts import WireDict, view
+from memexllm.core.wire import ALTERNATIVES, checked_content, checked_role, plain, text_of
+
+
+def alternatives_in(metadata: MutableMapping[str, Any]) -> list[WireDict]:
+    """The wire dicts kept under `ALTERNATIVES`; what a user's own metadata holds there besides is none."""
+    found = view(metadata, ALTERNATIVES)
+    return [wire for wire in found if isinstance(wire, WireDict)] if isinstance(found, list) else []
 
 
 class WireViews:
     """Properties over `wire`, which the class that takes them in has."""
 
     wire: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def role(self) -> str:
@@ -83,6 +91,11 @@ class WireViews:
     @audio.setter
     def audio(self, value: Any) -> None:
         self._write("audio", value)
+
+    @property
+    def alternatives(self) -> list[WireDict]:
+        """The other choices of an answer asked for with `n=`, in order: kept in the metadata, never sent."""
+        return alternatives_in(self.metadata)
 
     def _write(self, key: str, value: Any) -> None:
         if value is None:

@@ -16,6 +16,8 @@ ROLES: frozenset[str] = frozenset(get_args(MessageRole))
 BLOCK_ROLES: frozenset[str] = frozenset({"system", "developer"})
 """Roles whose leading run in a thread is its block."""
 
+ALTERNATIVES = "alternatives"
+"""Key of an answer's metadata under which its other choices are kept."""
 Status = Literal["complete", "incomplete", "pending"]
 
 

@@ -19,6 +19,7 @@ from memexllm import (
     with_history,
 )
 from memexllm.core.errors import ConfigurationError
+from memexllm.integrations.openai import AsyncHistoryOpenAI, HistoryOpenAI
 from tests.openai.storages import AsyncMemoryStorage, FourMethodStorage
 from tests.openai.talking import async_sdk_client, said, sdk_client, user
 
@@ -46,6 +47,13 @@ def test_the_new_client_is_one_of_the_same_class(original: OpenAI) -> None:
     assert (type(client).__name__, type(client).__module__) == ("OpenAI", type(original).__module__)
     assert client.api_key == original.api_key
     assert client.base_url == original.base_url
+
+
+def test_a_check_tells_a_wrapped_client(original: OpenAI) -> None:
+    client: Any = with_history(original, storage=MemoryStorage())
+    assert isinstance(client.with_thread("t").with_options(timeout=3), HistoryOpenAI)
+    assert [kind for kind in (HistoryOpenAI, AsyncHistoryOpenAI) if isinstance(client, kind)] == [HistoryOpenAI]
+    assert not isinstance(original, HistoryOpenAI)
 
 
 def test_the_original_stays_as_it_was(server: OpenAIServer, original: OpenAI) -> None:
@@ -189,7 +197,8 @@ class TestArguments:
             with_history(original, storage=storage)
 
     def test_what_is_no_client_is_refused(self) -> None:
-        for client in ("OpenAI", 7, object()):
+        clients: list[Any] = ["OpenAI", 7, object()]
+        for client in clients:
             with pytest.raises(ConfigurationError, match="wraps OpenAI clients"):
                 with_history(client, storage=MemoryStorage())
 

@@ -281,6 +281,55 @@ class TestRawResponses:
         assert [message.content for message in client.history.get_messages("t")] == ["one", "You said: one"]
 
 
+class TestStreamingResponses:
+    @pytest.mark.parametrize("method", ["create", "parse"])
+    def test_an_answer_is_stored(self, client: Any, server: OpenAIServer, method: str) -> None:
+        ask = getattr(client.chat.completions.with_streaming_response, method)
+        for text in ("one", "two"):
+            with ask(model="gpt-4o", messages=[user(text)], thread_id="t") as response:
+                assert message_of(response.parse()).content == f"You said: {text}"
+                assert history_of(response).saved
+        assert said(server) == ["one", "You said: one", "two"]
+
+    @pytest.mark.parametrize("method", ["create", "parse"])
+    async def test_an_awaited_answer_is_stored(self, async_client: Any, server: OpenAIServer, method: str) -> None:
+        ask = getattr(async_client.chat.completions.with_streaming_response, method)
+        for text in ("one", "two"):
+            async with ask(model="gpt-4o", messages=[user(text)], thread_id="t") as response:
+                assert message_of(await response.parse()).content == f"You said: {text}"
+                assert history_of(response).saved
+        assert said(server) == ["one", "You said: one", "two"]
+
+    async def test_an_awaited_answer_that_is_refused_is_stored(self, async_client: Any, server: OpenAIServer) -> None:
+        server.answer("I would rather not.")
+        ask = async_client.chat.completions.with_streaming_response.parse
+        with pytest.raises(pydantic.ValidationError):
+            async with ask(model="gpt-4o", messages=[user("?")], response_format=City, thread_id="t"):
+                raise AssertionError("the answer is parsed before it is handed out")
+        stored = await async_client.history.get_messages("t")
+        assert [message.content for message in stored] == ["?", "I would rather not."]
+
+
+@pytest.mark.parametrize("method", ["create", "parse"])
+def test_beta_is_another_way_to_the_same_thread(client: Any, server: OpenAIServer, method: str) -> None:
+    client.chat.completions.create(model="gpt-4o", messages=[user("one")], thread_id="t")
+    bound = client.with_thread("t")
+    getattr(bound.beta.chat.completions, method)(model="gpt-4o", messages=[user("two")])
+    assert said(server) == ["one", "You said: one", "two"]
+    getattr(client.beta.chat.completions, method)(model="gpt-4o", messages=[user("three")], thread_id="t")
+    assert said(server) == ["one", "You said: one", "two", "You said: two", "three"]
+
+
+async def test_beta_of_an_async_client(async_client: Any, server: OpenAIServer) -> None:
+    for text in ("one", "two"):
+        await async_client.beta.chat.completions.parse(model="gpt-4o", messages=[user(text)], thread_id="t")
+    assert said(server) == ["one", "You said: one", "two"]
+
+
+def test_the_rest_of_beta_is_the_sdks(client: Any) -> None:
+    assert type(client.beta.assistants) is openai.resources.beta.assistants.Assistants
+
+
 def test_responses_carry_no_history(server: OpenAIServer, client: Any) -> None:
     """`client.responses` is the SDK's own for now: it knows no `thread_id`."""
     with pytest.raises(TypeError, match="thread_id"):

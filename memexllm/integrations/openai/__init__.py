@@ -25,9 +25,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "AsyncHistoryOpenAI": "memexllm.integrations.openai.typed",
+        "AsyncHistoryOpenAI": "memexllm.integrations.openai.clients",
         "HistoryInfo": "memexllm.integrations.openai.info",
-        "HistoryOpenAI": "memexllm.integrations.openai.typed",
+        "HistoryOpenAI": "memexllm.integrations.openai.clients",
         "RepeatedDivergenceWarning": "memexllm.integrations.openai.merge",
         "ThreadNotGivenWarning": "memexllm.integrations.openai.info",
         "history_of": "memexllm.integrations.openai.info",

@@ -20,7 +20,7 @@ from memexllm.core.errors import (
 )
 from memexllm.core.exchanges import Repaired, needs_repair, repair
 from memexllm.core.flow import Flow
-from memexllm.core.wire import MessageRow, Status
+from memexllm.core.wire import ALTERNATIVES, MessageRow, Status
 from memexllm.history.context import Loaded, choose_of_thread, load
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.client_history import ClientHistory, Scope, Turn, logger
@@ -171,7 +171,7 @@ class Call:
         if status != "complete":
             row["status"] = status
         if answer.alternatives:
-            row["metadata"] = {"alternatives": answer.alternatives}
+            row["metadata"] = {ALTERNATIVES: answer.alternatives}
         return row
 
     def _refuse_nothing(self, incoming: Sequence[Wire], merged: Merged, rows: Sequence[MessageRow]) -> None:

@@ -6,7 +6,7 @@ This module imports openai; it is loaded when an SDK client is wrapped.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from openai import AsyncOpenAI
 
@@ -15,6 +15,9 @@ from memexllm.history.flows import checked_thread_id, checked_user_id
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
 from memexllm.integrations.openai.client_history import ClientHistory, Scope
 from memexllm.integrations.openai.resources import AsyncHistoryChat, HistoryChat
+
+if TYPE_CHECKING:
+    from memexllm.integrations.openai.beta import AsyncHistoryBeta, HistoryBeta
 
 
 class _HistoryClient:
@@ -41,11 +44,23 @@ class _HistoryClient:
     with_options = copy
 
 
-class SyncHistoryClient(_HistoryClient):
+class HistoryOpenAI(_HistoryClient):
+    """What every wrapped synchronous client is an instance of, beside its own class.
+
+    To type checkers it is an `OpenAI` whose calls take `thread_id` (`typed.py`).
+    """
+
     @cached_property
     def chat(self) -> HistoryChat:
         client: Any = self
         return HistoryChat(client)
+
+    @cached_property
+    def beta(self) -> HistoryBeta:
+        from memexllm.integrations.openai.beta import HistoryBeta
+
+        client: Any = self
+        return HistoryBeta(client)
 
     @cached_property
     def history(self) -> HistoryManager:
@@ -60,29 +75,38 @@ class SyncHistoryClient(_HistoryClient):
         run(self._memexllm.flush())
 
 
-class AsyncHistoryClient(_HistoryClient):
+class AsyncHistoryOpenAI(_HistoryClient):
+    """Async `HistoryOpenAI`."""
+
     @cached_property
     def chat(self) -> AsyncHistoryChat:
         client: Any = self
         return AsyncHistoryChat(client)
 
     @cached_property
+    def beta(self) -> AsyncHistoryBeta:
+        from memexllm.integrations.openai.beta import AsyncHistoryBeta
+
+        client: Any = self
+        return AsyncHistoryBeta(client)
+
+    @cached_property
     def history(self) -> AsyncHistoryManager:
-        """Async `SyncHistoryClient.history`."""
+        """Async `HistoryOpenAI.history`."""
         manager = self._memexllm.manager
         if isinstance(manager, AsyncHistoryManager):
             return manager
         return AsyncHistoryManager(manager.storage, manager.algorithm, clock=manager.clock, id_source=manager.id_source)
 
     async def flush(self) -> None:
-        """Async `SyncHistoryClient.flush`."""
+        """Async `HistoryOpenAI.flush`."""
         await arun(self._memexllm.flush())
 
 
 def wrapped(client: Any, history: ClientHistory) -> Any:
     """A new client with history; the original stays as it is."""
     base = type(client)
-    mixin = AsyncHistoryClient if isinstance(client, AsyncOpenAI) else SyncHistoryClient
+    mixin = AsyncHistoryOpenAI if isinstance(client, AsyncOpenAI) else HistoryOpenAI
     # The class carries the history, so that copies the SDK makes of a client keep it.
     cls = type(
         base.__name__,

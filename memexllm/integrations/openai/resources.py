@@ -77,7 +77,7 @@ class AsyncHistoryCompletions(AsyncCompletions):
         params["messages"] = await arun(call.prepare(incoming_wires(params.get("messages") or ()), params))
         received = Received(call, params)
         result = target(**params)
-        result = received.arrived(await result if hasattr(type(result), "__await__") else result)
+        result = await received.arrived_async(await result if hasattr(type(result), "__await__") else result)
         if received.completion is not None:
             await arun(call.save(answer_of(received.completion)))
             raise_if_asked(call, result)
@@ -108,12 +108,13 @@ class AsyncHistoryChat(AsyncChat):
 class Received:
     """What came back for a call: an answer to store, or a stream that is listened to and stores itself."""
 
-    __slots__ = ("_body", "_call", "_taken", "completion")
+    __slots__ = ("_body", "_call", "_parsing", "_taken", "completion")
 
     def __init__(self, call: Call, body: Mapping[str, Any]) -> None:
         self._call = call
         self._body = body
         self._taken = False
+        self._parsing: Any = None
         self.completion: Any = None
 
     def take(self, parsed: Any) -> None:
@@ -141,6 +142,17 @@ class Received:
         attach(result, self._call.info)
         if not self._body.get("stream"):
             parsed = result.parse()
+            if hasattr(type(parsed), "__await__"):
+                self._parsing = parsed
+            elif not self._taken:
+                self.take(parsed)
+        return result
+
+    async def arrived_async(self, result: Any) -> Any:
+        """Async `arrived`: the response of an asynchronous `with_streaming_response` is parsed by awaiting it."""
+        result = self.arrived(result)
+        if self._parsing is not None:
+            parsed = await self._parsing
             if not self._taken:
                 self.take(parsed)
         return result
@@ -216,7 +228,7 @@ def _late_async_post(inner: Callable[..., Any], call: Call, params: dict[str, An
         request["body"] = {**body, "messages": await arun(call.prepare(incoming, body))}
         received = Received(call, body) if _is_direct(request) else _listen_in(request, call)
         try:
-            result = received.arrived(await inner(path, **request))
+            result = await received.arrived_async(await inner(path, **request))
         finally:  # also when the SDK's parser refuses the answer: it is paid for
             if received.completion is not None:
                 await arun(call.save(answer_of(received.completion)))

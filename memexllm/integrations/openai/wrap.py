@@ -6,8 +6,8 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError, NoStorageError
@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from memexllm.integrations.openai.typed import AsyncHistoryOpenAI, HistoryOpenAI
 
 StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
-T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class ChatClient(Protocol):
+    """What is wrapped besides the SDK's clients: anything with `chat.completions.create`."""
+
+    @property
+    def chat(self) -> Any: ...
+
+
+Duck = TypeVar("Duck", bound=ChatClient)
 
 _CHOICES = {
     "on_missing_thread": ("create", "ignore", "error"),
@@ -56,11 +66,19 @@ class Wrapper:
     @overload
     def __call__(self, client: AsyncOpenAI) -> AsyncHistoryOpenAI: ...
     @overload
-    def __call__(self, client: Callable[[], OpenAI]) -> Callable[[], HistoryOpenAI]: ...
+    def __call__(self, client: Callable[P, OpenAI]) -> Callable[P, HistoryOpenAI]: ...
     @overload
-    def __call__(self, client: Callable[[], AsyncOpenAI]) -> Callable[[], AsyncHistoryOpenAI]: ...
+    def __call__(self, client: Callable[P, AsyncOpenAI]) -> Callable[P, AsyncHistoryOpenAI]: ...
     @overload
-    def __call__(self, client: T) -> T: ...
+    def __call__(
+        self, client: Callable[P, Coroutine[Any, Any, OpenAI]]
+    ) -> Callable[P, Coroutine[Any, Any, HistoryOpenAI]]: ...
+    @overload
+    def __call__(
+        self, client: Callable[P, Coroutine[Any, Any, AsyncOpenAI]]
+    ) -> Callable[P, Coroutine[Any, Any, AsyncHistoryOpenAI]]: ...
+    @overload
+    def __call__(self, client: Duck) -> Duck: ...
     def __call__(self, client: Any) -> Any:
         if inspect.isroutine(client):
             return self._decorated(client)
@@ -125,7 +143,7 @@ def with_history(client: OpenAI, **arguments: Unpack[_Arguments]) -> HistoryOpen
 @overload
 def with_history(client: AsyncOpenAI, **arguments: Unpack[_Arguments]) -> AsyncHistoryOpenAI: ...
 @overload
-def with_history(client: T, **arguments: Unpack[_Arguments]) -> T: ...
+def with_history(client: Duck, **arguments: Unpack[_Arguments]) -> Duck: ...
 def with_history(
     client: Any = None,
     *,
