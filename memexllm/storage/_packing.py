@@ -14,6 +14,8 @@ from memexllm.core.moments import from_micros, to_micros
 from memexllm.core.wire import MessageRow, copy_row, plain
 
 KEY = "memexllm"
+_OWN = "own"
+"""Beside our fields: what the user keeps in the metadata under the same key."""
 
 
 def pack(thread: Thread) -> Thread:
@@ -21,7 +23,7 @@ def pack(thread: Thread) -> Thread:
     packed = Thread(
         thread.id,
         messages=[_pack_message(message) for message in thread.messages],
-        metadata={**thread.metadata, KEY: _thread_fields(thread)},
+        metadata=_packed(thread.metadata, _thread_fields(thread)),
         user_id=thread.user_id,
         title=thread.title,
         created_at=thread.created_at,
@@ -56,6 +58,7 @@ def unpack(stored: Any) -> Thread:
     )
     if fields is not None:
         try:
+            thread.metadata = {**metadata, **_own(fields)}
             thread.user_id, thread.title = fields["user_id"], fields["title"]
             thread.created_at, thread.updated_at = (
                 from_micros(fields["created_at"]),
@@ -82,7 +85,7 @@ def _pack_message(message: Message) -> Message:
     row = copy_row(message.row())
     fields = {key: value for key, value in row.items() if key != "metadata"}
     packed = copy_row(row)
-    packed["metadata"] = {**packed.get("metadata", {}), KEY: fields}
+    packed["metadata"] = _packed(packed.get("metadata", {}), fields)
     return Message.from_row(packed)
 
 
@@ -93,12 +96,23 @@ def _unpack_message(thread_id: str, stored: Message, next_seq: int) -> Message:
         row = copy_row(stored.row())
     else:
         try:
+            metadata |= _own(fields)
             row = _row_of(fields)
         except (TypeError, KeyError, AttributeError) as error:
             raise _unreadable(thread_id) from error
     row["metadata"] = metadata
     row.setdefault("seq", next_seq)
     return Message.from_row(row)
+
+
+def _packed(metadata: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    own = {_OWN: metadata[KEY]} if KEY in metadata else {}
+    return {**metadata, KEY: {**fields, **own}}
+
+
+def _own(fields: Any) -> dict[str, Any]:
+    """The user's part of the metadata that was packed beside `fields`, which lose it."""
+    return {KEY: fields.pop(_OWN)} if isinstance(fields, dict) and _OWN in fields else {}
 
 
 def _row_of(fields: dict[str, Any]) -> MessageRow:
