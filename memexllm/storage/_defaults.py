@@ -41,6 +41,8 @@ def append_messages(
         if create is None:
             raise unknown_thread(thread_id)
         thread = Thread(thread_id, **create)
+        check_names(thread)
+        jsontext.dumps(thread.metadata, "metadata")
     elif create is not None:
         check_user(thread_id, thread.user_id, create)
     check_version(thread_id, thread.version, expected_version)
@@ -60,7 +62,7 @@ def append_messages(
 
 def replace_message(storage: Any, thread_id: str, message_id: str, message: Message) -> Flow[None]:
     thread = yield from _loaded(storage, thread_id)
-    for index, stored in enumerate(thread.messages):
+    for index, stored in reversed(list(enumerate(thread.messages))):
         if stored.id == message_id:
             thread.messages[index] = _stored(message, stored.seq if stored.seq is not None else index)
             break
@@ -112,6 +114,7 @@ def messages_between(
 
 
 def patch_thread(storage: Any, thread_id: str, title: Any, metadata: Any, user_id: Any, state: Any) -> Flow[None]:
+    check_patch(thread_id, title=title, metadata=metadata, user_id=user_id)
     thread = yield from _loaded(storage, thread_id)
     if title is not UNSET:
         thread.title = title
@@ -176,6 +179,16 @@ def check_user(thread_id: str, owner: str | None, create: Mapping[str, Any]) -> 
     user_id = create.get("user_id")
     if user_id is not None and owner != user_id:
         raise unknown_thread(thread_id)
+
+
+def check_patch(thread_id: str, **fields: Any) -> None:
+    """Refuse values that the fields of a thread cannot have."""
+    check_names(Thread(thread_id, **{name: value for name, value in fields.items() if value is not UNSET}))
+
+
+def check_names(thread: Thread) -> None:
+    """Refuse an id, user or title with a lone surrogate: some storages could keep it and others not."""
+    jsontext.dumps([thread.id, thread.user_id, thread.title], "thread")
 
 
 def unknown_thread(thread_id: str) -> ThreadNotFoundError:

@@ -128,7 +128,10 @@ class BaseStorage(ABC):
             )
 
     def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
-        """Put `message` in the place (and seq) of `message_id`; `MessageNotFoundError` when it is not there."""
+        """Put `message` in the place (and seq) of `message_id`, the newest of that id.
+
+        `MessageNotFoundError` when it is not there.
+        """
         with thread_lock(self, thread_id):
             run(_defaults.replace_message(self, thread_id, message_id, message))
 

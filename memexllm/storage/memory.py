@@ -9,13 +9,14 @@ from itertools import count
 from typing import Any
 
 from memexllm.core import jsontext
-from memexllm.core.errors import ValidationError
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import utc_now
 from memexllm.core.wire import MessageRow, plain
 from memexllm.storage._defaults import (
     UNSET,
+    check_names,
+    check_patch,
     check_user,
     check_version,
     resolve_new,
@@ -162,7 +163,8 @@ class MemoryStorage(BaseStorage):
     def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
         with self._lock:
             log = self._found(thread_id)
-            for index, entry in enumerate(log.entries):
+            for index in range(len(log.entries) - 1, -1, -1):
+                entry = log.entries[index]
                 if entry.id == message_id:
                     replacement = _Log(log.head)
                     self._add(replacement, message, entry.seq)
@@ -205,6 +207,7 @@ class MemoryStorage(BaseStorage):
         user_id: str | None = UNSET,
         state: Mapping[str, Any] = UNSET,
     ) -> None:
+        check_patch(thread_id, title=title, metadata=metadata, user_id=user_id)
         with self._lock:
             log = self._found(thread_id)
             head = log.head.model_copy()
@@ -261,11 +264,8 @@ def _checked(value: Mapping[str, Any], what: str) -> dict[str, Any]:
 
 
 def _head_of(thread: Thread) -> Thread:
-    """A copy without messages that can be stored; refuses an id that has no UTF-8 form and state that is not JSON."""
-    try:
-        thread.id.encode()
-    except UnicodeEncodeError:
-        raise ValidationError(f"the thread id {thread.id!r} holds a lone surrogate") from None
+    """A copy without messages that can be stored; refuses names that have no UTF-8 form and state that is not JSON."""
+    check_names(thread)
     return thread.changed(
         messages=[],
         partial=False,

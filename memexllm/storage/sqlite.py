@@ -24,6 +24,7 @@ from memexllm.storage import _sqlite_search as index
 from memexllm.storage import _sqlite_statements as sql
 from memexllm.storage._defaults import (
     UNSET,
+    check_patch,
     check_user,
     check_version,
     resolve_new,
@@ -247,6 +248,7 @@ class SQLiteStorage(BaseStorage):
         user_id: str | None = UNSET,
         state: Mapping[str, Any] = UNSET,
     ) -> None:
+        check_patch(thread_id, title=title, metadata=metadata, user_id=user_id)
         given: dict[str, str | None] = {}
         if title is not UNSET:
             given["title"] = title
