@@ -187,13 +187,13 @@ def window_of_hook(self: BaseAlgorithm, messages: list[Message]) -> list[Message
 def required(view: ContextView) -> list[bool]:
     """For each exchange of `view`, whether it is sent whatever fits.
 
-    Those are the open exchange at the end, the user message that opened the current turn (an agent's task may be 400
-    messages back), and pinned messages. A turn whose answer has been given is over.
+    Those are the exchange at the end that is open or waits to be answered, the user message that opened the current
+    turn (an agent's task may be 400 messages back), and pinned messages. A turn whose answer has been given is over.
     """
     must = [exchange.pinned for exchange in view.exchanges]
     if must and not view.incoming and _answers(view.exchanges[-1]):
         return must
-    if must and view.exchanges[-1].open:
+    if must and (view.exchanges[-1].open or not view.incoming):
         must[-1] = True
     if not any(row["wire"].get("role") == "user" for row in view.incoming):
         for index in range(len(must) - 1, -1, -1):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from memexllm.algorithms import BaseAlgorithm, ContextView
+from typing import Any
+
+import pytest
+
+from memexllm import HistoryManager, MemoryStorage
+from memexllm.algorithms import BaseAlgorithm, ContextView, FIFOAlgorithm
 from memexllm.core.exchanges import repair
 from memexllm.core.flow import run
 from memexllm.core.models import Message
@@ -39,3 +44,18 @@ def test_a_result_is_never_given_to_the_call_of_another_exchange() -> None:
     sent = [row["id"] for row in repair(window.rows).rows]
     assert sent == ["user-1", "answer-1", "user-2", "answer-2"]
     assert set(window.excluded) == {"call-1", "result-1", "call-2", "result-2"}
+
+
+@pytest.mark.parametrize("max_messages", [1, 2, 3])
+def test_results_that_wait_for_an_answer_are_sent_whole(max_messages: int) -> None:
+    """For a caller who stores them first and then asks what to send, the call and its results are the newest thing."""
+    calls: list[dict[str, Any]] = [
+        {"id": f"c{n}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for n in range(3)
+    ]
+    manager = HistoryManager(MemoryStorage(), FIFOAlgorithm(max_messages))
+    manager.create_thread(thread_id="t")
+    manager.add_message("t", "look it up", "user")
+    manager.add_message("t", None, "assistant", tool_calls=calls)
+    for call in calls:
+        manager.add_message("t", "42", "tool", tool_call_id=call["id"])
+    assert [message.role for message in manager.context("t")] == ["user", "assistant", "tool", "tool", "tool"]
