@@ -12,7 +12,7 @@ import time
 from tests.fuzz.machine import Machine
 from tests.fuzz.running import MACHINES, run_machine
 
-N_EXAMPLES, N_STEPS = 50, 50
+N_EXAMPLES, N_STEPS = 10, 50
 
 
 def main() -> int:
