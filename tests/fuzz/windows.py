@@ -271,16 +271,6 @@ class AnyThread(Windows):
             )
 
     @rule(place=st.integers(0, 30))
-    def a_pin(self, place: int) -> None:
-        if not self.told:
-            return
-        message = {**self.told[place % len(self.told)], "pinned": True}
-        self.agree(
-            lambda: self.model.replace(THREAD_ID, message["id"], message),
-            lambda side: side.store("replace_message", THREAD_ID, message["id"], made(message)),
-        )
-
-    @rule(place=st.integers(0, 30))
     def a_superseded_tail(self, place: int) -> None:
         """As the library does it: with the tail goes a cut that lies in it."""
         history = self.told[self.n_block :]
