@@ -6,6 +6,7 @@ developer messages) never counts as history: it comes first, whole, whatever the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,6 +50,8 @@ class Loaded:
     whole: bool = True
     """Whether the rows go back to the thread's beginning."""
     reader: Reader | None = None
+    unbroken_from: int = 0
+    """The seq from which on every row is there; further back are pinned ones."""
     unread: bool = False
     """The thread could not be read: there may be one, and a block of it."""
     noted: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -88,12 +91,13 @@ def load(reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int =
         leading = rows if whole else (yield from _leading(reader))
         block = _leading_block(leading)
     noted = {} if PINS in head.state else {PINS: (yield from _pins(reader, rows if whole else None))}
+    unbroken_from = 0 if whole else rows[0].get("seq", 0) if rows else sys.maxsize
     if not whole:
         rows = yield from _with_pinned(reader, rows, {**head.state, **noted}[PINS])
     if block.seqs:
         seqs = set(block.seqs)
         rows = [row for row in rows if row.get("seq") not in seqs]
-    return Loaded(head, block, rows, whole, reader, noted=noted)
+    return Loaded(head, block, rows, whole, reader, unbroken_from=unbroken_from, noted=noted)
 
 
 def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
@@ -108,15 +112,17 @@ def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
 def _with_opener(
     loaded: Loaded, rows: Sequence[MessageRow], incoming: Sequence[MessageRow], end: int | None
 ) -> Flow[list[MessageRow]]:
-    """`rows` with the user message that opened the current turn in front, when it lies further back than they do."""
-    if loaded.whole or loaded.reader is None or any(_is_user(row) for row in (*rows, *incoming)):
+    """`rows` with the user message that opened the current turn, when it lies further back than the newest do."""
+    # Pinned rows further back say nothing of what lies between them and the newest.
+    newest = [row for row in rows if row.get("seq", 0) >= loaded.unbroken_from]
+    if loaded.whole or loaded.reader is None or any(_is_user(row) for row in (*newest, *incoming)):
         return list(rows)
-    before = rows[0].get("seq") if rows else end
+    before = newest[0].get("seq") if newest else end
     while True:
         page: list[MessageRow] = yield loaded.reader.rows(before=before, limit=_OPENER_PAGE)
         for row in reversed(page):
             if _is_user(row):
-                return [row, *rows]
+                return sorted({each.get("seq", 0): each for each in (row, *rows)}.values(), key=_seq_of)
         if len(page) < _OPENER_PAGE:
             return list(rows)
         before = page[0].get("seq")
@@ -228,6 +234,10 @@ def _leading(reader: Reader) -> Flow[list[MessageRow]]:
 
 def _is_result(row: MessageRow) -> bool:
     return row["wire"].get("role") in ("tool", "function")
+
+
+def _seq_of(row: MessageRow) -> int:
+    return row.get("seq", 0)
 
 
 def _is_user(row: MessageRow) -> bool:

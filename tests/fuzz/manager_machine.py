@@ -20,6 +20,17 @@ from tests.fuzz.sides import Side, id_of, time_of
 _BESIDE_CONTENT = ("name", "tool_calls", "tool_call_id", "function_call")
 
 
+def _sent(message: Fields) -> Fields:
+    """Of a message what a request needs; its metadata and call are read by `get_messages`."""
+    return {key: message[key] for key in ("id", "seq", "wire")}
+
+
+def holds(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(key in found and holds(found[key], wanted[key]) for key in wanted)
+    return text(found) == text(wanted)
+
+
 class ManagerMachine(Machine):
     """Everything a manager does."""
 
@@ -129,7 +140,7 @@ class ManagerMachine(Machine):
                 if each["wire"]["role"] in ("user", "system", "developer")
             ]
             kept = [message for message in sent if message["wire"]["role"] in ("user", "system", "developer")]
-            same(side, kept, said)
+            same(side, [_sent(message) for message in kept], [_sent(message) for message in said])
             contexts.append(text(sent))
 
         self.agree(lambda: self.model.thread(thread_id) and None, actual)
@@ -152,6 +163,58 @@ class ManagerMachine(Machine):
             return [head_of(each, self.model.threads[each]) for each in self.model.listed(limit, offset)]
 
         self.agree(expected, lambda side: side.manage("list_threads", limit, offset))
+
+    @rule(
+        user_id=st.sampled_from((None, "ann", "bob")),
+        metadata=st.sampled_from((None, {}, {"true": True}, {"dict": {"deep": {}}}, {"string": "another"})),
+        newest_first=st.booleans(),
+        size=st.integers(1, 3),
+    )
+    def pages_of_threads(self, user_id: str | None, metadata: Any, newest_first: bool, size: int) -> None:
+        """All pages by cursor are the list."""
+
+        def expected() -> list[Fields]:
+            kept = [
+                head_of(thread_id, thread)
+                for thread_id, thread in self.model.threads.items()
+                if user_id in (None, thread["user_id"]) and holds(thread["metadata"], metadata or {})
+            ]
+            return kept[::-1] if newest_first else kept
+
+        def actual(side: Side) -> Any:
+            wanted = {"user_id": user_id, "metadata": metadata, "order_by": "-created" if newest_first else "created"}
+            found: list[Any] = []
+            page = side.manage("list_threads", size, **wanted)
+            while page:
+                found.extend(page)
+                page = side.manage("list_threads", size, after=page[-1], **wanted)
+            return found
+
+        self.agree(expected, actual)
+
+    @rule(place=PLACES, superseded=st.booleans(), of_user=st.booleans())
+    def what_was_said_is_found(self, place: int, superseded: bool, of_user: bool) -> None:
+        """A word said once finds its message first, in its thread and for its user alone; not once it is superseded."""
+        thread_id = self.thread_id(place)
+        if thread_id not in self.model.threads:
+            return
+        word = f"zq{self.step}x"
+        wire = {"role": "user", "content": f"{word} is the word"}
+        message = {**values.PLAIN, "id": id_of(self.step, 0), "created_at": time_of(self.step), "wire": wire}
+        message["superseded"] = superseded
+        self.model.append(thread_id, [message])
+        user_id = self.model.threads[thread_id]["user_id"] if of_user else None
+        scope = {"user_id": user_id} if user_id in ("ann", "bob") else {"thread_id": thread_id}
+        there = {each["id"] for each in live(self.model.threads[thread_id]["messages"])}
+
+        def actual(side: Side) -> Any:
+            side.manage("add_messages", thread_id, [made(message)])
+            hits = side.manage("search_messages", word, **scope)
+            assert {hit.thread_id for hit in hits} <= {thread_id}
+            assert {hit.message.id for hit in hits} <= there
+            return [hit.message.id for hit in hits[:1]]
+
+        self.agree(lambda: [] if superseded else [message["id"]], actual)
 
     @rule(
         place=PLACES, fields=st.fixed_dictionaries({}, optional={"title": values.TITLES, "metadata": values.METADATAS})
@@ -220,7 +283,7 @@ class ManagerMachine(Machine):
             if way == 1:
                 return side.manage("add_message", thread_id, [{"type": "text", "text": value}], "user")
             if way == 2:
-                good, bad = Message("user", "good"), Message(wire={"role": "user", "content": "hi", "x": value})
+                good, bad = Message("good", "user"), Message(wire={"role": "user", "content": "hi", "x": value})
                 return side.manage("add_messages", thread_id, [good, bad, good])
             if way == 3:
                 return side.manage("create_thread", {"k": value}, thread_id="new")

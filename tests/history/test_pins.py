@@ -103,3 +103,16 @@ def test_pins_that_are_added_at_once_are_all_sent() -> None:
     manager.add_messages("t", [Message(f"{n}", "user") for n in range(6)])
     sent = [message.content for message in manager.context("t")]
     assert {f"pin {name}" for name in range(6)} <= set(sent)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_it_does_not_stand_in_for_the_task_of_the_current_turn(storage: str, algorithm: str) -> None:
+    manager = pinned_first(STORAGES[storage](), ALGORITHMS[algorithm]())
+    manager.add_message("t", "The task.", "user")
+    for number in range(12):
+        call: dict[str, Any] = {"id": f"c{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        manager.add_message("t", None, "assistant", tool_calls=[call])
+        manager.add_message("t", "42", "tool", tool_call_id=call["id"])
+        sent = [message.content for message in manager.context("t")]
+        assert sent[:2] == [NUTS, "The task."] or sent[:3] == [NUTS, "Noted.", "The task."]
