@@ -14,6 +14,7 @@ from typing import Any
 from memexllm.core.errors import ConfigurationError, MemexLLMError, StorageError
 from memexllm.core.flow import Flow, Step
 from memexllm.core.models import Message, Thread
+from memexllm.core.moments import utc_now
 from memexllm.core.wire import MessageRow
 from memexllm.storage import _defaults
 from memexllm.storage._listing import ListQuery, list_keywords, listed
@@ -80,7 +81,9 @@ class StoragePort:
     def create_thread(self, thread: Thread, *, id_is_new: bool) -> Flow[int]:
         """Store a thread without messages; its version. An id made just now is not looked up first."""
         if self.keeps_whole_threads and id_is_new:
-            yield self.step("save_thread", (pack(thread.changed(version=1)),), write=True, doing="create thread")
+            # As every write does, whatever clock the manager has: threads listed by their last write stay comparable.
+            stored = pack(thread.changed(version=1, updated_at=utc_now()))
+            yield self.step("save_thread", (stored,), write=True, doing="create thread")
             return 1
         create = changes_given(
             metadata=thread.metadata or None,

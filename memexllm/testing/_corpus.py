@@ -107,7 +107,6 @@ METADATA: dict[str, Any] = {
     "": "empty key",
     "a.b[0] $.c": "no path",
     "'; --": "no SQL",
-    "memexllm": {"id": "a user's own key of the library's name"},
 }
 """A value of every JSON type, under keys that a careless storage takes for syntax."""
 

@@ -28,8 +28,10 @@ def main() -> int:
         for machine in chosen:
             before, operations = time.monotonic(), Machine.n_operations
             run_machine(machine, N_EXAMPLES, N_STEPS)
-            spent[machine.__name__][0] += time.monotonic() - before
-            spent[machine.__name__][1] += Machine.n_operations - operations
+            took, operations = time.monotonic() - before, Machine.n_operations - operations
+            spent[machine.__name__][0] += took
+            spent[machine.__name__][1] += operations
+            _tell(f"{machine.__name__}: {operations} operations in {took:.0f} s")
         rounds += 1
     for name, (seconds, n_operations) in spent.items():
         _tell(f"{name}: {rounds * N_EXAMPLES} runs, {n_operations} operations on every side, {seconds:.0f} s")
@@ -39,6 +41,7 @@ def main() -> int:
 
 def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -283,7 +283,7 @@ class ManagerMachine(Machine):
             if way == 1:
                 return side.manage("add_message", thread_id, [{"type": "text", "text": value}], "user")
             if way == 2:
-                good, bad = Message("user", "good"), Message(wire={"role": "user", "content": "hi", "x": value})
+                good, bad = Message("good", "user"), Message(wire={"role": "user", "content": "hi", "x": value})
                 return side.manage("add_messages", thread_id, [good, bad, good])
             if way == 3:
                 return side.manage("create_thread", {"k": value}, thread_id="new")

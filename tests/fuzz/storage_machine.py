@@ -244,7 +244,7 @@ class StorageMachine(ManagerMachine):
         value = values.NOT_JSON[kind]
 
         def actual(side: Side) -> Any:
-            good = Message("user", "good")
+            good = Message("good", "user")
             if way == 0:
                 bad = Message(wire={"role": "user", "content": "hi", "x": value})
                 return side.store("append_messages", thread_id, [good, bad], create={"title": "t"}, supersede_from=0)
@@ -271,7 +271,7 @@ class StorageMachine(ManagerMachine):
             return side.store(
                 "append_messages",
                 thread_id,
-                [Message("user", "x")],
+                [Message("x", "user")],
                 expected_version=wrong,
                 create={},
                 supersede_from=0,

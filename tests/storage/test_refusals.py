@@ -1,4 +1,4 @@
-"""What no field of a thread can hold is refused by every storage; an id given twice means its newest message."""
+"""What no field of a thread can hold is refused by every storage; what is taken comes back."""
 
 from __future__ import annotations
 
@@ -50,6 +50,16 @@ def test_no_thread_is_made_with_a_lone_surrogate(storage: BaseStorage, fields: d
 
 
 def test_of_two_messages_of_one_id_the_newest_is_replaced(storage: BaseStorage) -> None:
-    storage.append_messages("t", [Message("user", text, id="same") for text in ("first", "second")], create={})
-    storage.replace_message("t", "same", Message("user", "third", id="same"))
+    storage.append_messages("t", [Message(text, "user", id="same") for text in ("first", "second")], create={})
+    storage.replace_message("t", "same", Message("third", "user", id="same"))
     assert [message.text for message in storage.read_messages("t")] == ["first", "third"]
+
+
+def test_a_metadata_key_of_the_librarys_name_is_the_users(storage: BaseStorage) -> None:
+    manager = HistoryManager(storage)
+    metadata = {"memexllm": {"id": "mine"}, "other": 1}
+    manager.create_thread(metadata, thread_id="t")
+    manager.add_message("t", "hi", "user", metadata)
+    assert manager.get_thread("t").metadata == metadata
+    assert manager.get_messages("t")[0].metadata == metadata
+    assert [thread.metadata for thread in manager.list_threads()] == [metadata]
