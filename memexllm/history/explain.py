@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from memexllm.algorithms.base import CUT, BaseAlgorithm, ContextView
 from memexllm.core.exchanges import Repaired, says_nothing
+from memexllm.core.notebook import table
 from memexllm.core.tokens import PRIMING, TokenCounter
 from memexllm.core.wire import MessageRow, text_of
 from memexllm.history.context import Block, Window
@@ -29,6 +30,7 @@ REPLACED = "replaced by an edit or a new answer"
 OLD_INSTRUCTIONS = "replaced instructions"
 
 _PREVIEW = 40
+_COLUMNS = ("seq", "role", "fate", "why", "tokens", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,8 @@ class Explanation:
         """Plain JSON, the entries' previews included."""
         return asdict(self)
 
-    def __str__(self) -> str:
-        """A table for people; it shows the beginning of each message's text, which `repr()` does not."""
-        rows = [
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
             (
                 "" if entry.seq is None else str(entry.seq),
                 entry.role,
@@ -112,19 +113,24 @@ class Explanation:
             )
             for entry in self.entries
         ]
-        lines = [self._summary(), *_table(("seq", "role", "fate", "why", "tokens", "text"), rows)]
-        if self.not_read:
-            lines.insert(1, f"{self.not_read} older messages were not read; none of them was sent")
-        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        """A table for people; it shows the beginning of each message's text, which `repr()` does not."""
+        return "\n".join([self._summary(), *_table(_COLUMNS, self._rows())])
+
+    def _repr_html_(self) -> str:
+        """The same table in a notebook, escaped."""
+        return table(_COLUMNS, self._rows(), caption=self._summary())
 
     def _summary(self) -> str:
         budget = "" if self.budget is None else f" of {self.budget}"
         tools = f", {self.tool_tokens} of them tools" if self.tool_tokens else ""
+        unread = f"; {self.not_read} older messages were not read" if self.not_read else ""
         cut = "nothing was cut" if self.cut is None else f"the window begins at seq {self.cut}"
         return (
             f"thread {self.thread_id!r}: {len(self.included)} messages sent, {self.tokens}{budget} tokens{tools} "
             f"({self.encoding}); {len(self.excluded) + self.not_read} excluded, {len(self.superseded)} superseded, "
-            f"{len(self.repaired)} repaired; {cut}; {self.algorithm}"
+            f"{len(self.repaired)} repaired; {cut}; {self.algorithm}{unread}"
         )
 
 

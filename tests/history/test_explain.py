@@ -163,6 +163,12 @@ def test_it_prints_as_a_table_and_is_plain_json_as_data() -> None:
     assert [entry["fate"] for entry in data["entries"]] == ["excluded", "excluded", "included", "included"]
 
 
+def test_it_is_a_table_in_a_notebook_in_which_what_was_said_is_text() -> None:
+    shown = managed(None, {"role": "user", "content": "<script>alert(1)</script>"}).explain("t")._repr_html_()
+    assert "&lt;script&gt;" in shown
+    assert "<script" not in shown
+
+
 def test_its_repr_shows_nothing_that_was_said() -> None:
     explained = managed(None, {"role": "user", "content": "a secret"}).explain("t")
     assert "secret" not in repr(explained) + repr(explained.entries)

@@ -60,7 +60,7 @@ def test_what_a_call_left_out_is_listed_or_counted(server: OpenAIServer) -> None
         assert len(explained.excluded) + explained.not_read == 2 * number + 1 - len(sent(server))
     assert explained is not None
     assert explained.not_read > 0
-    assert "older messages were not read" in str(explained)
+    assert f"{explained.not_read} older messages were not read" in str(explained)
 
 
 def test_an_edit_lists_what_it_supersedes(talk: Talk) -> None:
