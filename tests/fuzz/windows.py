@@ -217,7 +217,8 @@ class CallsOfAThread(Windows):
             self.check_the_cut_is_found_again(sent)
         wire = self.calling(n_calls, reused=reused) if n_calls else {"role": "assistant", "content": words(answer)}
         self.open_calls = tuple(calls_in({"wire": wire}))
-        self.say(wire, call={"model": "m", "server": "s"})
+        # What could not be sent was not answered by a model: the answer is somebody else's.
+        self.say(wire, call=None if sent is None else {"model": "m", "server": "s"})
 
     def check_the_cut_is_found_again(self, sent: list[Fields]) -> None:
         thread = self.sides[0].store("get_thread", THREAD_ID)
