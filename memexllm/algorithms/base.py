@@ -31,10 +31,14 @@ The library drops it when the messages before it are superseded.
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What to load of a thread: messages after a seq, and/or the newest so many; everything when both are None."""
+    """What to load of a thread: messages after a seq, and/or the newest so many; everything when both are None.
+
+    `metadata`: with each message's metadata and `call`, which a request does not need and which cost as much again.
+    """
 
     after_seq: int | None = None
     newest: int | None = None
+    metadata: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class BaseAlgorithm(ABC):
 
     def reads(self, state: Mapping[str, Any]) -> Reads:
         """What `plan` needs to be shown; everything unless overridden."""
-        return Reads()
+        return Reads(metadata=True)
 
     def budget(self, model: str | None) -> int | None:
         """Tokens the whole request may have for a model; None when the algorithm does not count tokens."""

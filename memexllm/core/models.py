@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -42,6 +42,13 @@ __all__ = [
     "ImageContent",
     "ToolCallContent",
 ]
+
+
+if TYPE_CHECKING:
+    Metadata = dict[str, Any]
+    """A user knows what he put in; to a checker each use of a `JsonValue` is an error."""
+else:
+    Metadata = dict[str, JsonValue]
 
 
 class CallInfo(BaseModel):
@@ -90,7 +97,7 @@ class Message(BaseModel, WireViews):
     wire: dict[str, Any]
     id: Annotated[str, Field(min_length=1)]
     created_at: Moment
-    metadata: dict[str, JsonValue]
+    metadata: Metadata
     status: Status
     superseded: bool
     pinned: bool
@@ -275,7 +282,7 @@ class Thread(BaseModel):
 
     id: str
     messages: list[Message]
-    metadata: dict[str, JsonValue]
+    metadata: Metadata
     user_id: str | None
     title: str | None
     created_at: Moment

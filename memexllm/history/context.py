@@ -14,7 +14,7 @@ from typing import Any
 from memexllm.algorithms.base import BaseAlgorithm, ContextView, with_required
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow
-from memexllm.core.models import Thread
+from memexllm.core.models import Message, Thread
 from memexllm.core.wire import BLOCK_ROLES, MessageRow
 from memexllm.storage.port import Reader
 
@@ -62,28 +62,35 @@ class Loaded:
         return {} if self.head is None else self.head.state
 
 
-def load(reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int = 0) -> Flow[Loaded]:
-    """What `algorithm` wants to be shown, and at least the newest `at_least` rows."""
+def load(
+    reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int = 0, *, metadata: bool = False
+) -> Flow[Loaded]:
+    """What `algorithm` wants to be shown, and at least the newest `at_least` rows.
+
+    Their metadata and `call` are among it when the algorithm looks at them, or the caller does.
+    """
     if reader is None:
         return Loaded(noted={PINS: []})
     head = reader.head
     block = _named_block(head.state)
     rows: list[MessageRow]
     whole = algorithm is None
+    reader.with_metadata = metadata
     if algorithm is None:
-        rows = yield reader.rows()
+        rows = yield from _rows(reader)
     else:
         reads = algorithm.reads(head.state)
+        reader.with_metadata = metadata or reads.metadata
         if reads.after_seq is not None:
-            rows = yield reader.rows(after=reads.after_seq)
+            rows = yield from _rows(reader, after=reads.after_seq)
             if len(rows) < at_least:
-                rows = yield reader.rows(limit=at_least + len(block.seqs))
+                rows = yield from _rows(reader, limit=at_least + len(block.seqs))
         elif reads.newest is not None:
             limit = max(reads.newest, at_least) + len(block.seqs)
-            rows = yield reader.rows(limit=limit)
+            rows = yield from _rows(reader, limit=limit)
             whole = len(rows) < limit
         else:
-            rows = yield reader.rows()
+            rows = yield from _rows(reader)
             whole = True
     if not whole:
         rows = yield from _from_a_whole_exchange(reader, rows)
@@ -100,12 +107,20 @@ def load(reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int =
     return Loaded(head, block, rows, whole, reader, unbroken_from=unbroken_from, noted=noted)
 
 
+def _rows(reader: Reader, **bounds: Any) -> Flow[list[MessageRow]]:
+    if not reader.with_metadata:
+        rows: list[MessageRow] = yield reader.rows(**bounds)
+        return rows
+    messages: list[Message] = yield reader.messages(**bounds)
+    return [message.row() for message in messages]
+
+
 def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
     """The first `count` rows of the thread's history."""
     if loaded.whole or loaded.reader is None:
         return loaded.rows[:count]
     seqs = set(loaded.block.seqs)
-    rows: list[MessageRow] = yield loaded.reader.rows(after=-1, limit=count + len(seqs))
+    rows: list[MessageRow] = yield from _rows(loaded.reader, after=-1, limit=count + len(seqs))
     return [row for row in rows if row.get("seq") not in seqs][:count]
 
 
@@ -119,7 +134,7 @@ def _with_opener(
         return list(rows)
     before = newest[0].get("seq") if newest else end
     while True:
-        page: list[MessageRow] = yield loaded.reader.rows(before=before, limit=_OPENER_PAGE)
+        page: list[MessageRow] = yield from _rows(loaded.reader, before=before, limit=_OPENER_PAGE)
         for row in reversed(page):
             if _is_user(row):
                 return sorted({each.get("seq", 0): each for each in (row, *rows)}.values(), key=_seq_of)
@@ -191,7 +206,7 @@ def _leading_block(rows: Sequence[MessageRow]) -> Block:
 def _from_a_whole_exchange(reader: Reader, rows: list[MessageRow]) -> Flow[list[MessageRow]]:
     """`rows` with the call in front, when a bounded read began among its results."""
     while rows and _is_result(rows[0]):
-        page: list[MessageRow] = yield reader.rows(before=rows[0].get("seq"), limit=_RESULTS_PAGE)
+        page: list[MessageRow] = yield from _rows(reader, before=rows[0].get("seq"), limit=_RESULTS_PAGE)
         if not page:
             break
         start = len(page) - 1
@@ -203,7 +218,7 @@ def _from_a_whole_exchange(reader: Reader, rows: list[MessageRow]) -> Flow[list[
 
 def _pins(reader: Reader, rows: Sequence[MessageRow] | None) -> Flow[list[int]]:
     """The seqs of the pinned messages among `rows`; by default of the whole thread, which is looked at once."""
-    looked_at: Sequence[MessageRow] = (yield reader.rows()) if rows is None else rows
+    looked_at: Sequence[MessageRow] = (yield from _rows(reader)) if rows is None else rows
     return [row["seq"] for row in looked_at if row.get("pinned") and "seq" in row]
 
 
@@ -214,7 +229,7 @@ def _with_pinned(reader: Reader, rows: list[MessageRow], pins: Sequence[int]) ->
     for seq in pins:
         if (first is not None and seq >= first) or (before and seq <= before[-1].get("seq", -1)):
             continue
-        page: list[MessageRow] = yield reader.rows(after=seq - 1, limit=_RESULTS_PAGE)
+        page: list[MessageRow] = yield from _rows(reader, after=seq - 1, limit=_RESULTS_PAGE)
         page = yield from _from_a_whole_exchange(reader, page)
         pinned = [each for each in exchanges(page) if any(row.get("seq") == seq for row in each.rows)]
         before.extend(row for each in pinned for row in each.rows if first is None or row.get("seq", 0) < first)
@@ -226,7 +241,7 @@ def _leading(reader: Reader) -> Flow[list[MessageRow]]:
     found: list[MessageRow] = []
     while True:
         last = found[-1].get("seq", -1) if found else -1
-        page: list[MessageRow] = yield reader.rows(after=last, limit=_HEAD_PAGE)
+        page: list[MessageRow] = yield from _rows(reader, after=last, limit=_HEAD_PAGE)
         found.extend(page)
         if len(page) < _HEAD_PAGE or split_block(page) < len(page):
             return found

@@ -52,7 +52,7 @@ def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: st
         stored: list[Message] = yield reader.messages(include_superseded=True)
         live = [message for message in stored if not message.superseded]
         return reader.head.changed(messages=live, partial=len(live) < len(stored))
-    loaded = yield from load(reader, algorithm)
+    loaded = yield from load(reader, algorithm, metadata=True)
     window = yield from _window(port, algorithm, loaded, thread_id)
     block = yield from _block_messages(reader, loaded)
     messages = [*block, *(Message.from_row(row) for row in window.rows)]
@@ -61,7 +61,7 @@ def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: st
 
 def context(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[list[Message]]:
     reader = yield from found(port, thread_id)
-    loaded = yield from load(reader, algorithm)
+    loaded = yield from load(reader, algorithm, metadata=True)
     window = yield from _window(port, algorithm, loaded, thread_id)
     block = yield from _block_messages(reader, loaded)
     return [*block, *(Message.from_row(row) for row in repair(window.rows).rows)]

@@ -178,6 +178,8 @@ class Reader:
         self._port = port
         self._doing = doing
         self.head = head
+        self.with_metadata = False
+        """Whether those who read rows need what a request does not: each message's metadata and `call`."""
 
     def rows(self, **bounds: Any) -> Step:
         """`BaseStorage.read_messages` with `wire=True`; the step's result is a `list[MessageRow]`."""

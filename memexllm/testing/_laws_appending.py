@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -19,7 +19,7 @@ from memexllm.testing._corpus import fingerprint, fingerprints
 from memexllm.testing._driven import DrivenStorage, says
 
 UNSTORABLE: dict[str, Callable[[Message], Any]] = {
-    "an object in metadata": lambda message: cast("dict[str, Any]", message.metadata).update(value=object()),
+    "an object in metadata": lambda message: message.metadata.update(value=object()),
     "an object in the wire form": lambda message: message.wire.update(value=object()),
     "not a number": lambda message: message.wire.update(value=float("nan")),
     "a lone surrogate": lambda message: message.wire.update(content="\ud83d"),

@@ -235,7 +235,7 @@ def _spoil_wire(wire: dict[str, Any]) -> None:
 
 def _spoil(message: Message) -> None:
     _spoil_wire(message.wire)
-    message.metadata["deep"]["list"].append(2)  # type: ignore[call-overload,index,union-attr]  # a JsonValue of ours
+    message.metadata["deep"]["list"].append(2)
     message.status = "incomplete"
     message.role = "user"
 
@@ -244,7 +244,7 @@ def _spoil_thread(thread: Thread) -> None:
     for message in thread.messages:
         _spoil(message)
     thread.messages.append(Message("more", "user"))
-    thread.metadata["tags"].append("spoiled")  # type: ignore[union-attr]  # a list, see _thread()
+    thread.metadata["tags"].append("spoiled")
     thread.state["block"].append("spoiled")
     thread.title = "spoiled"
     thread.user_id = "spoiled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,11 +45,20 @@ class IgnoresCase(MemoryStorage):
 
 
 class StoresOneByOne(SQLiteStorage):
+    """The rest of a batch comes after the next one's first message, whoever writes that."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._late: list[Message] = []
+        self._handing_over = threading.Lock()
+
     def append_messages(self, thread_id: str, messages: Sequence[Message], **kwargs: Any) -> int:
-        version = super().append_messages(thread_id, [], **kwargs)
-        for message in messages:
-            version = super().append_messages(thread_id, [message])
-        return version
+        with self._handing_over:
+            late, self._late = self._late, list(messages[1:])
+            version = super().append_messages(thread_id, messages[:1], **kwargs)
+            for message in late:
+                version = super().append_messages(thread_id, [message])
+            return version
 
 
 class IgnoresTheVersion(MemoryStorage):
