@@ -46,3 +46,13 @@ def test_strict_fields_is_an_option() -> None:
         pytest.raises(openai.BadRequestError, match="Unrecognized field"),
     ):
         client.chat.completions.create(model="any", messages=[message])
+
+
+def test_the_dialect_of_reasoning_is_an_option() -> None:
+    message: Any = {"role": "assistant", "content": "x", "reasoning_content": "x"}
+    with (
+        program("--reasoning", "reject") as (_, base_url),
+        OpenAI(base_url=base_url, api_key="local") as client,
+        pytest.raises(openai.BadRequestError, match="reasoning_content"),
+    ):
+        client.chat.completions.create(model="any", messages=[message])

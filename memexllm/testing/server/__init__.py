@@ -1,4 +1,4 @@
-"""A local server that speaks the OpenAI chat completions API, for tests, demos and offline work.
+"""A local server that speaks the OpenAI API, chat completions and responses, for tests, demos and offline work.
 
 `with OpenAIServer() as server: OpenAI(base_url=server.base_url, api_key="local")`
 """
@@ -7,15 +7,19 @@ from memexllm.testing.server.brain import reply_from_history
 from memexllm.testing.server.outcomes import (
     Answer,
     Drop,
+    Failed,
     Gate,
     Hold,
     Outcome,
     Reply,
     ServerError,
+    Slow,
     StreamError,
+    Turnstile,
     Waitable,
 )
-from memexllm.testing.server.received import ChatRequest, ReceivedRequest
+from memexllm.testing.server.reasoning_rules import ReasoningDialect
+from memexllm.testing.server.received import ChatRequest, ReceivedRequest, ResponsesRequest
 from memexllm.testing.server.server import OpenAIServer
 from memexllm.testing.server.usage import Encode
 
@@ -23,15 +27,20 @@ __all__ = [
     "OpenAIServer",
     "ReceivedRequest",
     "ChatRequest",
+    "ResponsesRequest",
     "Outcome",
     "Answer",
     "ServerError",
     "Drop",
     "StreamError",
+    "Failed",
     "Hold",
+    "Slow",
     "Gate",
+    "Turnstile",
     "Waitable",
     "Reply",
+    "ReasoningDialect",
     "Encode",
     "reply_from_history",
 ]

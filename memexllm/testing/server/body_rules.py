@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from memexllm.testing.server.errors import InvalidRequestError, empty_array, missing, wrong_type
 from memexllm.testing.server.jsontypes import JSONObject, is_list, is_object
 from memexllm.testing.server.message_rules import check_messages
+from memexllm.testing.server.reasoning_rules import ReasoningDialect
 from memexllm.testing.server.tool_rules import check_tool_order
 
 KNOWN_PARAMETERS = frozenset(
@@ -23,12 +24,12 @@ KNOWN_PARAMETERS = frozenset(
 _MAX_CHOICES = 128
 
 
-def check_chat_body(body: JSONObject, *, strict_fields: bool) -> None:
+def check_chat_body(body: JSONObject, *, strict_fields: bool, reasoning: ReasoningDialect) -> None:
     """Raises `InvalidRequestError` for what the API refuses; values of sampling parameters are not judged."""
     _check_known(body)
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise InvalidRequestError("you must provide a model parameter")
-    messages = check_messages(body, strict_fields=strict_fields)
+    messages = check_messages(body, strict_fields=strict_fields, reasoning=reasoning)
     check_tool_order(messages)
     _check_tools(body)
     _check_stream(body)

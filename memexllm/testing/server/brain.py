@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from memexllm.testing.server.jsontypes import JSONObject, object_at, objects_at, string_at
+from memexllm.testing.server.jsontypes import JSONObject, object_at, objects_at, string_at, strings_at
 from memexllm.testing.server.outcomes import Answer
 from memexllm.testing.server.recall import recall
 from memexllm.testing.server.received import ChatRequest, text_of
@@ -17,22 +17,32 @@ def reply_from_history(request: ChatRequest) -> Answer:
 
     "What is my name?" is answered from "my name is Ada", "what is my favourite colour?" from "my favourite colour is
     green"; "what did I say about trains?" by quoting, "how many messages?" by counting. Anything else is echoed.
-    Choices after the first are numbered, so they can be told apart.
+    Choices after the first are numbered, so they can be told apart. With the modality "audio" the text is the
+    transcript of a spoken answer. The items of a Responses request are read as messages.
     """
-    if request.messages[-1]["role"] in ("tool", "function"):
-        return _numbered(_report_of_results(request.messages), request.n_choices)
+    if request.messages and request.messages[-1]["role"] in ("tool", "function"):
+        return _numbered(_report_of_results(request.messages), request)
     text = request.last_user_text
     if (structured := _structured_reply(request.body, text)) is not None:
         return Answer(structured)
     if not _call_is_forced(request.body) and (remembered := recall(request.messages)) is not None:
-        return _numbered(remembered, request.n_choices)
+        return _numbered(remembered, request)
     if (message := called_tools(request.body, text)) is not None:
         return Answer(message)
-    return _numbered(f"You said: {text}", request.n_choices)
+    return _numbered(f"You said: {text}", request)
 
 
-def _numbered(text: str, n_choices: int) -> Answer:
-    return Answer(text, alternatives=[f"{text} (choice {number})" for number in range(2, n_choices + 1)])
+def thought_about(request: ChatRequest) -> str:
+    """What a model that reasons thinks before it answers."""
+    return f"I have read {len(request.messages)} messages, the question has {len(request.last_user_text)} characters."
+
+
+def _numbered(text: str, request: ChatRequest) -> Answer:
+    texts = [text, *(f"{text} (choice {number})" for number in range(2, request.n_choices + 1))]
+    if "audio" not in strings_at(request.body, "modalities"):
+        return Answer(texts[0], alternatives=texts[1:])
+    first, *others = [{"content": None, "refusal": None, "audio": {"transcript": text}} for text in texts]
+    return Answer(first, alternatives=others)
 
 
 def _call_is_forced(body: JSONObject) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from memexllm.testing.server.completion import Completion
 from memexllm.testing.server.jsontypes import JSONObject, is_object, object_at, objects_at, string_at
+from memexllm.testing.server.reasoning_rules import REASONING_FIELDS
 
 # About the size of a token: a short word with the space before it.
 _PIECE = re.compile(r"\s*\S{1,8}|\s+")
@@ -47,7 +48,9 @@ def _deltas(message: JSONObject) -> Iterator[JSONObject]:
     first = "" if isinstance(content, str) else None
     yield {"role": message["role"], "content": first, "refusal": None}
     for name, value in message.items():
-        if name not in _KNOWN_FIELDS and not (name == "annotations" and not value):
+        if name in REASONING_FIELDS and isinstance(value, str):
+            yield from ({name: piece} for piece in pieces_of(value))
+        elif name not in _KNOWN_FIELDS and not (name == "annotations" and not value):
             yield {name: value}
     if isinstance(content, str):
         yield from ({"content": piece} for piece in pieces_of(content))

@@ -41,10 +41,13 @@ class Completion:
         }
 
 
-def complete_messages(answer: Answer, n_choices: int, new_call_id: Callable[[], str]) -> list[JSONObject]:
-    """One message for each choice, roles and call ids filled in."""
+def complete_messages(
+    answer: Answer, n_choices: int, new_call_id: Callable[[], str], thought: str | None
+) -> list[JSONObject]:
+    """One message for each choice, roles, call ids and the thought filled in."""
     given = [answer.message, *answer.alternatives] if answer.alternatives else [answer.message] * n_choices
-    return [_complete_message(message, new_call_id) for message in given]
+    complete = [_complete_message(message, new_call_id) for message in given]
+    return complete if thought is None else [{"reasoning_content": thought} | message for message in complete]
 
 
 def _complete_message(message: str | Mapping[str, Any], new_call_id: Callable[[], str]) -> JSONObject:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from memexllm.testing.server.errors import error_headers, error_json
-from memexllm.testing.server.jsontypes import JSONObject
 from memexllm.testing.server.outcomes import ServerError, Waitable
 
 
@@ -19,6 +19,8 @@ class Event:
     text: str
     counts: bool = True
     """Whether it is one of the k chunks that "after k chunks" speaks of."""
+    name: str | None = None
+    """The frame's `event:` line; chat chunks have none."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,41 @@ def cut_after(delivery: Delivery, n_chunks: int | None) -> Delivery:
     return replace(delivery, steps=(*_split(delivery.steps, n_chunks)[0], Cut()))
 
 
-def failed_after(delivery: Delivery, n_chunks: int, error: JSONObject) -> Delivery:
-    event = Event(json.dumps({"error": error}), counts=False)
-    return replace(delivery, steps=(*_split(delivery.steps, n_chunks)[0], event))
+def failed_after(delivery: Delivery, n_chunks: int, error_event: Callable[[int], Event]) -> Delivery:
+    """`error_event` is given the number of events that go before it."""
+    head = _split(delivery.steps, n_chunks)[0]
+    return replace(delivery, steps=(*head, error_event(sum(isinstance(step, Event) for step in head))))
+
+
+def slowed(delivery: Delivery, pace: Waitable | float) -> Delivery:
+    if delivery.status is None or delivery.body is not None:
+        return replace(delivery, gates=(_pause(pace), *delivery.gates))
+    steps: list[Step] = []
+    for step in delivery.steps:
+        if isinstance(step, Event) and step.counts:
+            steps.append(Wait(_pause(pace)))
+        steps.append(step)
+    return replace(delivery, steps=tuple(steps))
+
+
+def _pause(pace: Waitable | float) -> Waitable:
+    return _Pause(pace) if isinstance(pace, int | float) else pace
+
+
+class _Pause:
+    """Is open `seconds` after somebody first came to wait."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: float | None = None
+
+    def wait(self, timeout: float | None = None, /) -> bool:
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
+        left = self._until - time.monotonic()
+        if left > 0:
+            time.sleep(left if timeout is None else min(left, timeout))
+        return time.monotonic() >= self._until
 
 
 def _split(steps: tuple[Step, ...], n_chunks: int) -> tuple[tuple[Step, ...], tuple[Step, ...]]:

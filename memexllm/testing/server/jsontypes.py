@@ -27,6 +27,12 @@ def objects_at(owner: JSONObject, key: str) -> list[JSONObject]:
     return [item for item in value if is_object(item)] if is_list(value) else []
 
 
+def strings_at(owner: JSONObject, key: str) -> list[str]:
+    """The strings in the list `owner[key]`; anything else there is passed over."""
+    value = owner.get(key)
+    return [item for item in value if isinstance(item, str)] if is_list(value) else []
+
+
 def string_at(owner: JSONObject, key: str) -> str:
     value = owner.get(key)
     return value if isinstance(value, str) else ""

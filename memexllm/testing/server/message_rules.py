@@ -13,6 +13,7 @@ from memexllm.testing.server.errors import (
     wrong_type,
 )
 from memexllm.testing.server.jsontypes import JSONObject, is_list, is_object, object_at
+from memexllm.testing.server.reasoning_rules import REASONING_FIELDS, ReasoningDialect, check_reasoning
 from memexllm.testing.server.tool_rules import check_function_call, check_tool_calls, check_tool_message
 
 _PLAIN_FIELDS = frozenset({"role", "content", "name"})
@@ -39,7 +40,7 @@ _PART_SHAPES: dict[str, tuple[type, AbstractSet[str]]] = {
 _REQUIRED_IN_PART = {"image_url": ("url",), "input_audio": ("data", "format"), "file": ()}
 
 
-def check_messages(body: JSONObject, *, strict_fields: bool) -> list[JSONObject]:
+def check_messages(body: JSONObject, *, strict_fields: bool, reasoning: ReasoningDialect) -> list[JSONObject]:
     """The messages, each valid by itself; their order is judged elsewhere."""
     messages = body.get("messages")
     if messages is None:
@@ -48,17 +49,19 @@ def check_messages(body: JSONObject, *, strict_fields: bool) -> list[JSONObject]
         raise wrong_type("messages", "an array of objects")
     if not messages:
         raise empty_array("messages")
+    reasoning_fields = REASONING_FIELDS if reasoning == "require" else frozenset[str]()
     for position, message in enumerate(messages):
-        _check_message(message, f"messages[{position}]", strict_fields)
+        _check_message(message, f"messages[{position}]", strict_fields, reasoning_fields)
+    check_reasoning(messages, reasoning)
     return messages
 
 
-def _check_message(message: object, where: str, strict_fields: bool) -> None:
+def _check_message(message: object, where: str, strict_fields: bool, reasoning_fields: AbstractSet[str]) -> None:
     if not is_object(message):
         raise wrong_type(where, "an object")
     role = _role(message, where)
     if strict_fields:
-        check_fields(message, _FIELDS[role], where)
+        check_fields(message, _FIELDS[role] | (reasoning_fields if role == "assistant" else set()), where)
         _check_no_null_fields(message, where)
     if not isinstance(message.get("name"), str | None):
         raise wrong_type(f"{where}.name", "a string")

@@ -1,4 +1,7 @@
-"""What the server does with a request: answer, fail, drop the line, or wait at a gate first."""
+"""What the server does with a request: answer, fail, drop the line, or wait at a gate first.
+
+Every outcome serves both APIs; a "chunk" is an event of a stream, whichever API it belongs to.
+"""
 
 from __future__ import annotations
 
@@ -47,28 +50,69 @@ class Gate:
         self.open()
 
 
+class Turnstile:
+    """Lets one chunk pass for each that `let_through` allows; leaving the `with` block opens it for good."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._n_allowed = 0
+        self._opened = False
+
+    def let_through(self, n_chunks: int = 1) -> None:
+        with self._condition:
+            self._n_allowed += n_chunks
+            self._condition.notify_all()
+
+    def open(self) -> None:
+        with self._condition:
+            self._opened = True
+            self._condition.notify_all()
+
+    def wait(self, timeout: float | None = None, /) -> bool:
+        with self._condition:
+            if not self._condition.wait_for(lambda: self._opened or self._n_allowed > 0, timeout):
+                return False
+            if not self._opened:
+                self._n_allowed -= 1
+            return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open()
+
+
 @dataclass(frozen=True)
 class Answer:
     """One exact answer.
 
-    A dict is sent as it is (only a missing role, and missing ids of tool calls, are filled in);
+    A dict is sent as it is (only a missing role, missing ids of tool calls, and what its audio lacks, are filled in);
     a string becomes the message the API would make of it. `alternatives` are the choices
     after the first; without them a request for n choices gets the same message n times.
+
+    The Responses API answers with the items the message stands for: `reasoning_content` is a reasoning item,
+    `content` and `refusal` a message, each of `tool_calls` a call. `items` are the exact ones instead.
     """
 
     message: str | Mapping[str, Any] = ""
     _: KW_ONLY
     finish_reason: str | None = None
-    """For all choices; None: "tool_calls", "function_call" or "stop", as the message says."""
+    """For all choices; None: "tool_calls", "function_call" or "stop", as the message says.
+
+    "length" and "content_filter" make a response `incomplete`."""
     usage: Mapping[str, Any] | None = None
     """None: counted by the server."""
     alternatives: Sequence[str | Mapping[str, Any]] = ()
     chunks: Sequence[Mapping[str, Any]] | None = None
     """The stream's chunks, sent exactly so; nothing is added but `[DONE]`."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """More top-level fields of the completion and of each chunk; `model` and `id` can be replaced here."""
+    """More top-level fields of the completion and of each chunk, or of the response; `model` and `id` can be
+    replaced here."""
     done: bool = True
-    """False: the stream ends without `[DONE]`."""
+    """False: the stream ends without `[DONE]`. Streams of responses never have one."""
+    items: Sequence[Mapping[str, Any]] | None = None
+    """The output of a response; missing ids, roles and statuses are filled in. Chat requests do not see them."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +167,39 @@ class Hold:
     before_chunk: int | None = None
 
 
-Outcome: TypeAlias = Answer | ServerError | Drop | StreamError | Hold
+@dataclass(frozen=True)
+class Slow:
+    """Waits at `pace` before every chunk of a stream, or once before an answer in one piece.
+
+    A number is seconds. A `Turnstile` lets a test decide when each chunk goes out.
+    """
+
+    pace: Waitable | float
+    then: Outcome | str | Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A response that ends as `failed`, its error inside, over HTTP 200; to a chat request a 500.
+
+    `answer` is what came out before; by default nothing.
+    """
+
+    message: str = "The model failed to generate a response."
+    _: KW_ONLY
+    code: str = "server_error"
+    answer: Answer | str | Mapping[str, Any] | None = None
+
+
+Outcome: TypeAlias = Answer | ServerError | Drop | StreamError | Hold | Slow | Failed
 """What can be done with one request."""
 Reply: TypeAlias = Outcome | str | Mapping[str, Any]
 """An outcome, or the message of an `Answer`."""
 
 
 def as_outcome(reply: Reply) -> Outcome:
-    return reply if isinstance(reply, Answer | ServerError | Drop | StreamError | Hold) else Answer(reply)
+    return reply if isinstance(reply, Outcome) else Answer(reply)
+
+
+def as_answer(answer: Answer | str | Mapping[str, Any]) -> Answer:
+    return answer if isinstance(answer, Answer) else Answer(answer)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memexllm.testing.server.jsontypes import JSONObject, is_list, is_object, object_at, objects_at, string_at
+from memexllm.testing.server.as_chat import chat_body
+from memexllm.testing.server.item_kinds import with_items
+from memexllm.testing.server.jsontypes import (
+    JSONObject,
+    is_list,
+    is_object,
+    object_at,
+    objects_at,
+    string_at,
+    strings_at,
+)
 
 
 @dataclass
@@ -23,10 +34,18 @@ class ReceivedRequest:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A chat completion request as a reply function reads it."""
+    """A chat completion request as a reply function reads it.
+
+    A reply function reads a Responses request in the same way: its items as messages, in `responses` as it came.
+    """
 
     body: JSONObject
     headers: dict[str, str]
+    responses: ResponsesRequest | None = None
+
+    @property
+    def as_chat(self) -> ChatRequest:
+        return self
 
     @property
     def model(self) -> str:
@@ -57,6 +76,45 @@ class ChatRequest:
     def last_user_text(self) -> str:
         """Empty without a user message."""
         return next((text_of(m) for m in reversed(self.messages) if m.get("role") == "user"), "")
+
+
+@dataclass(frozen=True)
+class ResponsesRequest:
+    """A Responses request, with the items of earlier responses that it continues."""
+
+    body: JSONObject
+    headers: dict[str, str]
+    earlier: Sequence[JSONObject] = ()
+    """What the server had stored: of `previous_response_id`, or of the conversation."""
+
+    @property
+    def model(self) -> str:
+        return string_at(self.body, "model")
+
+    @property
+    def items(self) -> list[JSONObject]:
+        """The input's; a text is a user's message."""
+        return with_items(self.body.get("input"))
+
+    @property
+    def tools(self) -> list[JSONObject]:
+        return objects_at(self.body, "tools")
+
+    @property
+    def stream(self) -> bool:
+        return self.body.get("stream") is True
+
+    @property
+    def stored(self) -> bool:
+        return self.body.get("store") is not False
+
+    @property
+    def includes(self) -> list[str]:
+        return strings_at(self.body, "include")
+
+    @property
+    def as_chat(self) -> ChatRequest:
+        return ChatRequest(chat_body(self.body, [*self.earlier, *self.items]), self.headers, self)
 
 
 def text_of(message: JSONObject) -> str:

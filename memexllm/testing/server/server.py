@@ -17,10 +17,16 @@ from memexllm.testing.server.brain import reply_from_history
 from memexllm.testing.server.chat import ChatCompletions
 from memexllm.testing.server.delivery import Delivery, error_delivery, json_delivery
 from memexllm.testing.server.errors import InvalidRequestError
+from memexllm.testing.server.item_store import ItemStore
 from memexllm.testing.server.jsontypes import JSONObject, is_object
 from memexllm.testing.server.listener import Listener, OnStatus
 from memexllm.testing.server.outcomes import Answer, Reply, ServerError
-from memexllm.testing.server.received import ChatRequest, ReceivedRequest
+from memexllm.testing.server.output_items import ItemIds
+from memexllm.testing.server.reasoning_rules import ReasoningDialect
+from memexllm.testing.server.received import ChatRequest, ReceivedRequest, ResponsesRequest
+from memexllm.testing.server.responses import Responses
+from memexllm.testing.server.responses_rules import checked_request
+from memexllm.testing.server.stored import RESPONSES_PATH, StoredThings
 from memexllm.testing.server.usage import Encode, TokenMeter
 from memexllm.testing.server.wire import WireRequest
 
@@ -35,9 +41,13 @@ class OpenAIServer:
 
     Requests are judged first: an invalid one gets its 400 and uses up nothing of the plan. A valid one gets
     the next planned outcome, or else that of `reply`, which by default answers from the messages it received.
-    `strict_fields` refuses unknown fields in messages, `encode` makes the token counts of `usage` real ones,
-    `models` is what `/v1/models` lists. With `record=False` no request is kept, for a server that runs long.
+    `strict_fields` refuses unknown fields in messages, `reasoning` says what becomes of reasoning fields there
+    (`ReasoningDialect`), `encode` makes the token counts of `usage` real ones, `models` is what `/v1/models`
+    lists. With `record=False` no request is kept, for a server that runs long.
     A `reply` that raises ends its connection without an answer, the traceback on stderr.
+
+    Responses are stored unless they say `store=False`, and can be fetched, deleted and continued
+    (`previous_response_id`, `conversation`). Models named like those that reason put a reasoning item first.
     """
 
     def __init__(
@@ -47,6 +57,7 @@ class OpenAIServer:
         host: str = "127.0.0.1",
         port: int = 0,
         strict_fields: bool = False,
+        reasoning: ReasoningDialect = "ignore",
         encode: Encode | None = None,
         clock: Callable[[], float] = time.time,
         models: Sequence[str] = ("gpt-4o", "gpt-4o-mini"),
@@ -58,7 +69,12 @@ class OpenAIServer:
         self._models = tuple(models)
         self._record = record
         self._meter = TokenMeter(encode)
-        self._chat = ChatCompletions(reply, self._meter, clock)
+        self._reasoning: ReasoningDialect = reasoning
+        self._chat = ChatCompletions(reply, self._meter, clock, thinks=reasoning == "require")
+        self._store = ItemStore()
+        ids = ItemIds()
+        self._responses = Responses(reply, self._meter, clock, self._store, ids)
+        self._stored = StoredThings(self._store, ids, clock)
         self._plan: deque[Reply] = deque()
         self._requests: list[ReceivedRequest] = []
         self._request_numbers = itertools.count(1)
@@ -87,7 +103,7 @@ class OpenAIServer:
         return [
             ChatRequest(request.body, request.headers)
             for request in self._requests
-            if request.method == "POST" and _is_chat(request.path)
+            if request.method == "POST" and _is(_CHAT_PATH, request.path)
         ]
 
     @property
@@ -95,8 +111,22 @@ class OpenAIServer:
         """The messages of the newest chat request; `IndexError` before the first."""
         return self.chat_requests[-1].messages
 
+    @property
+    def responses_requests(self) -> list[ResponsesRequest]:
+        """As they came; what they continue is not in them."""
+        return [
+            ResponsesRequest(request.body, request.headers)
+            for request in self._requests
+            if request.method == "POST" and _is(RESPONSES_PATH, request.path)
+        ]
+
+    @property
+    def last_items(self) -> list[JSONObject]:
+        """The input items of the newest Responses request; `IndexError` before the first."""
+        return self.responses_requests[-1].items
+
     def plan(self, *outcomes: Reply) -> None:
-        """Queues what happens to the next valid chat requests, one outcome each; a retry is a request too."""
+        """Queues what happens to the next valid requests of either API, one outcome each; a retry is a request too."""
         self._plan.extend(outcomes)
 
     def answer(
@@ -122,10 +152,11 @@ class OpenAIServer:
         )
 
     def clear(self) -> None:
-        """Forgets the requests, the plan and the prompt cache; ids go on counting."""
+        """Forgets the requests, the plan, the prompt cache and stored responses; ids go on counting."""
         self._requests.clear()
         self._plan.clear()
         self._meter.clear()
+        self._store.clear()
 
     def start(self) -> Self:
         """Begins to serve, for code without a `with` block; `close()` ends it."""
@@ -162,8 +193,14 @@ class OpenAIServer:
     def _delivery(self, request: WireRequest, body: JSONObject | None) -> Delivery:
         try:
             check_headers(request.headers)
-            if request.method == "POST" and _is_chat(request.path):
+            if request.method == "POST" and _is(_CHAT_PATH, request.path):
                 return self._chat_delivery(request, body)
+            if request.method == "POST" and _is(RESPONSES_PATH, request.path):
+                checked = checked_request(_given(body, "model and input"), request.headers, self._store)
+                return self._responses.delivery(checked, self._next_planned())
+            stored = self._stored.delivery(request.method, request.path.partition("?")[0], body)
+            if stored is not None:
+                return stored
         except InvalidRequestError as error:
             return error_delivery(error.as_outcome())
         if request.method == "GET" and (asked := _MODELS_PATH.fullmatch(request.path.partition("?")[0])):
@@ -171,12 +208,11 @@ class OpenAIServer:
         return error_delivery(ServerError(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url"))
 
     def _chat_delivery(self, request: WireRequest, body: JSONObject | None) -> Delivery:
-        if body is None:
-            raise InvalidRequestError(
-                "We could not parse the JSON body of your request. Send an object with model and messages."
-            )
-        check_chat_body(body, strict_fields=self._strict_fields)
-        return self._chat.delivery(ChatRequest(body, request.headers), self._next_planned())
+        body = _given(body, "model and messages")
+        check_chat_body(body, strict_fields=self._strict_fields, reasoning=self._reasoning)
+        chat = ChatRequest(body, request.headers)
+        self._chat.check(chat)
+        return self._chat.delivery(chat, self._next_planned())
 
     def _next_planned(self) -> Reply | None:
         try:
@@ -193,8 +229,14 @@ class OpenAIServer:
         return {"id": name, "object": "model", "created": int(self._clock()), "owned_by": "memexllm"}
 
 
-def _is_chat(path: str) -> bool:
-    return _CHAT_PATH.fullmatch(path.partition("?")[0]) is not None
+def _is(pattern: re.Pattern[str], path: str) -> bool:
+    return pattern.fullmatch(path.partition("?")[0]) is not None
+
+
+def _given(body: JSONObject | None, expected: str) -> JSONObject:
+    if body is None:
+        raise InvalidRequestError(f"We could not parse the JSON body of your request. Send an object with {expected}.")
+    return body
 
 
 def _json_object(raw: bytes) -> JSONObject | None:

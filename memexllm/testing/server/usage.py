@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from memexllm.testing.server.as_chat import message_of
+from memexllm.testing.server.item_kinds import kind_of
 from memexllm.testing.server.jsontypes import JSONObject, is_list, is_object, object_at, objects_at, string_at
+from memexllm.testing.server.received import ResponsesRequest
 
 Encode: TypeAlias = Callable[[str], Sequence[int]]
 """A tokenizer: the tokens of a text, as `tiktoken.Encoding.encode_ordinary` gives them."""
@@ -23,9 +26,35 @@ CACHE_FROM_TOKENS = 1024
 
 
 def render_prompt(body: JSONObject) -> str:
+    return render_tools(body) + "".join(map(render_message, objects_at(body, "messages")))
+
+
+def render_tools(body: JSONObject) -> str:
     tools = body.get("tools") or body.get("functions")
-    head = json.dumps(tools, sort_keys=True) + "\n" if tools else ""
-    return head + "".join(map(render_message, objects_at(body, "messages")))
+    return json.dumps(tools, sort_keys=True) + "\n" if tools else ""
+
+
+def render_item(item: JSONObject) -> str:
+    if kind_of(item) == "message":
+        return render_message(message_of(item))
+    return (
+        json.dumps({name: value for name, value in item.items() if name not in ("id", "status")}, sort_keys=True) + "\n"
+    )
+
+
+def _instructions(body: JSONObject) -> str:
+    instructions = body.get("instructions")
+    return render_message({"role": "system", "content": instructions}) if isinstance(instructions, str) else ""
+
+
+def _spoken_text(item: JSONObject) -> str:
+    if item["type"] == "message":
+        return _completion_text(message_of(item))
+    return "".join(string_at(item, name) for name in ("name", "arguments", "input"))
+
+
+def _thought(item: JSONObject) -> str:
+    return "".join(string_at(part, "text") for name in ("summary", "content") for part in objects_at(item, name))
 
 
 def render_message(message: JSONObject) -> str:
@@ -70,25 +99,49 @@ class TokenMeter:
         with self._lock:
             self._seen.clear()
 
-    def usage(self, body: JSONObject, answers: Iterable[JSONObject]) -> JSONObject:
+    def chat_usage(self, body: JSONObject, answers: Sequence[JSONObject]) -> JSONObject:
         """The usage of this request; its prompt counts as seen from now on."""
-        n_prompt, blocks = self._tokens(render_prompt(body))
-        n_completion = sum(self._tokens(_completion_text(answer))[0] for answer in answers)
+        n_prompt, n_cached = self._prompt(body["model"], render_prompt(body))
+        n_reasoning = sum(self._count(string_at(answer, "reasoning_content")) for answer in answers)
+        n_completion = n_reasoning + sum(self._count(_completion_text(answer)) for answer in answers)
         return {
             "prompt_tokens": n_prompt,
             "completion_tokens": n_completion,
             "total_tokens": n_prompt + n_completion,
             "prompt_tokens_details": {
-                "cached_tokens": self._n_cached(body["model"], blocks),
+                "cached_tokens": n_cached,
                 "audio_tokens": 0,
             },
             "completion_tokens_details": {
-                "reasoning_tokens": 0,
+                "reasoning_tokens": n_reasoning,
                 "audio_tokens": 0,
                 "accepted_prediction_tokens": 0,
                 "rejected_prediction_tokens": 0,
             },
         }
+
+    def responses_usage(self, request: ResponsesRequest, output: Sequence[JSONObject]) -> JSONObject:
+        """As `chat_usage`, in the words of the Responses API."""
+        prompt = render_tools(request.body) + _instructions(request.body)
+        prompt += "".join(map(render_item, (*request.earlier, *request.items)))
+        n_input, n_cached = self._prompt(request.model, prompt)
+        n_reasoning = sum(max(1, self._count(_thought(item))) for item in output if item["type"] == "reasoning")
+        n_output = n_reasoning + sum(self._count(_spoken_text(item)) for item in output if item["type"] != "reasoning")
+        return {
+            "input_tokens": n_input,
+            "input_tokens_details": {"cached_tokens": n_cached, "cache_write_tokens": 0},
+            "output_tokens": n_output,
+            "output_tokens_details": {"reasoning_tokens": n_reasoning},
+            "total_tokens": n_input + n_output,
+        }
+
+    def _prompt(self, model: str, prompt: str) -> tuple[int, int]:
+        """The number of tokens, and how many of them a cache would have had."""
+        n_prompt, blocks = self._tokens(prompt)
+        return n_prompt, self._n_cached(model, blocks)
+
+    def _count(self, text: str) -> int:
+        return self._tokens(text)[0]
 
     def _tokens(self, text: str) -> tuple[int, Iterator[object]]:
         """The number of tokens, and the full blocks of `CACHE_STEP_TOKENS` they make."""

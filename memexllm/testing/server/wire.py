@@ -82,7 +82,8 @@ class Connection:
         for step in steps:
             match step:
                 case Event(text):
-                    event = f"data: {text}\n\n".encode()
+                    named = "" if step.name is None else f"event: {step.name}\n"
+                    event = f"{named}data: {text}\n\n".encode()
                     self._send_bytes(b"%x\r\n%b\r\n" % (len(event), event))
                 case Wait(gate):
                     self._wait(gate)
