@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from memexllm.core.errors import APIError as APIError
     from memexllm.core.errors import AuthenticationError as AuthenticationError
     from memexllm.core.errors import (
+        ConcurrencyError,
         ConfigurationError,
         HistoryReadError,
         HistoryWriteError,
@@ -75,6 +76,7 @@ __all__ = [
     "ResourceNotFoundError",
     "ThreadNotFoundError",
     "StorageError",
+    "ConcurrencyError",
     "WindowError",
     "HistoryReadError",
     "HistoryWriteError",
@@ -105,6 +107,7 @@ __getattr__, __dir__ = lazy_exports(
         "ValidationError": "memexllm.core.errors",
         "ResourceNotFoundError": "memexllm.core.errors",
         "ThreadNotFoundError": "memexllm.core.errors",
+        "ConcurrencyError": "memexllm.core.errors",
         "StorageError": "memexllm.core.errors",
         "WindowError": "memexllm.core.errors",
         "HistoryReadError": "memexllm.core.errors",

@@ -16,7 +16,14 @@ from memexllm.core.wire import plain
 if TYPE_CHECKING:
     from memexllm.core.models import Message, Thread, TokenCount
 
-_KEPT: dict[str, Any] = {"status": "complete", "superseded": False, "pinned": False, "turn_id": None, "seq": None}
+_KEPT: dict[str, Any] = {
+    "status": "complete",
+    "superseded": False,
+    "pinned": False,
+    "turn_id": None,
+    "seq": None,
+    "items": None,
+}
 _OURS = {"id", "created_at", "metadata", "token_count", "tokens", "call", "wire", *_KEPT}
 _THREAD_KEPT: dict[str, Any] = {
     "user_id": None,

@@ -29,7 +29,7 @@ from memexllm.core.parts import ImageContent, MessageContent, TextContent, ToolC
 from memexllm.core.refusals import refusals
 from memexllm.core.trusted import fill, trusted
 from memexllm.core.views import WireViews
-from memexllm.core.wire import ROLES, MessageRole, MessageRow, Status, checked_wire
+from memexllm.core.wire import ROLES, MessageRole, MessageRow, Status, checked_wire, plain
 
 __all__ = [
     "Message",
@@ -82,7 +82,7 @@ class TokenCount(BaseModel):
 
 
 _ABSENT: Any = object()
-_NONE_GIVEN = (None,) * 7
+_NONE_GIVEN = (None,) * 8
 
 
 class Message(BaseModel, WireViews):
@@ -105,6 +105,8 @@ class Message(BaseModel, WireViews):
     call: CallInfo | None
     tokens: TokenCount | None
     seq: int | None
+    items: list[dict[str, Any]] | None
+    """The items of the Responses API this message came as, where `wire` is only their chat form; sent back exactly."""
 
     def __init__(
         self,
@@ -129,6 +131,7 @@ class Message(BaseModel, WireViews):
         call: CallInfo | Mapping[str, Any] | None = None,
         tokens: TokenCount | Mapping[str, Any] | None = None,
         seq: int | None = None,
+        items: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         if type(content) is list:
             content, tool_calls = _placed(content, tool_calls, role)
@@ -164,8 +167,9 @@ class Message(BaseModel, WireViews):
             "call": call,
             "tokens": tokens,
             "seq": seq,
+            "items": None if items is None else plain(items),
         }
-        ours = (id, created_at, metadata, turn_id, call, tokens, seq)
+        ours = (id, created_at, metadata, turn_id, call, tokens, seq, items)
         if ours == _NONE_GIVEN and status == "complete" and superseded is False and pinned is False:
             # Only the wire form was given, and that is checked: pydantic has nothing to validate.
             fill(self, values)
@@ -200,6 +204,8 @@ class Message(BaseModel, WireViews):
             row["pinned"] = True
         if fields["turn_id"] is not None:
             row["turn_id"] = fields["turn_id"]
+        if fields["items"] is not None:
+            row["items"] = fields["items"]
         if fields["metadata"]:
             row["metadata"] = fields["metadata"]
         call: CallInfo | None = fields["call"]

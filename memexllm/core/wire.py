@@ -25,7 +25,8 @@ class MessageRow(TypedDict):
     """A message as plain JSON. Keys that would hold a default are absent.
 
     `seq` is the position in the thread, given by the storage; `created_at` counts microseconds since 1970;
-    `origin` is the `[server, model]` an answer came from; `tokens` is `[count, encoding]`.
+    `origin` is the `[server, model]` an answer came from; `tokens` is `[count, encoding]`; `items` are those of the
+    Responses API that the message came as, where `wire` is only their chat form.
     """
 
     id: str
@@ -36,10 +37,32 @@ class MessageRow(TypedDict):
     superseded: NotRequired[bool]
     pinned: NotRequired[bool]
     turn_id: NotRequired[str]
+    items: NotRequired[list[dict[str, Any]]]
     metadata: NotRequired[dict[str, Any]]
     origin: NotRequired[list[str | None]]
     call: NotRequired[dict[str, Any]]
     tokens: NotRequired[list[Any]]
+
+
+class Draft(TypedDict):
+    """A message as a caller passed it: `wire` and `items` are those of `MessageRow`."""
+
+    wire: dict[str, Any]
+    items: NotRequired[list[dict[str, Any]]]
+
+
+def draft_of(row: MessageRow) -> Draft:
+    draft: Draft = {"wire": row["wire"]}
+    if "items" in row:
+        draft["items"] = row["items"]
+    return draft
+
+
+def row_of(draft: Draft, message_id: str, created_at: int) -> MessageRow:
+    row: MessageRow = {"id": message_id, "created_at": created_at, "wire": draft["wire"]}
+    if "items" in draft:
+        row["items"] = draft["items"]
+    return row
 
 
 def text_of(wire: Mapping[str, Any]) -> str:
@@ -71,7 +94,10 @@ def copy_row(row: MessageRow) -> MessageRow:
 
 
 def checked_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
-    copied = {str(key): value if type(value) is str else plain(value) for key, value in wire.items()}
+    try:
+        copied = {str(key): value if type(value) is str else plain(value) for key, value in wire.items()}
+    except RecursionError:
+        raise ValidationError("the message is nested too deeply; no database and no server takes it") from None
     checked_role(copied.get("role"))
     if type(copied.get("content")) is not str:
         checked_content(copied.get("content"))

@@ -27,7 +27,7 @@ VERSION = 1
 _THREAD_KEYS = ("id", "user_id", "title", "created_at", "updated_at", "version", "metadata", "state")
 _THREAD_NEEDS = frozenset({*_THREAD_KEYS, "n_messages"})
 _MESSAGE_NEEDS = frozenset({"seq", "id", "created_at", "wire"})
-_MESSAGE_MAY_HAVE = frozenset({"status", "superseded", "pinned", "turn_id", "metadata", "call", "tokens"})
+_MESSAGE_MAY_HAVE = frozenset({"status", "superseded", "pinned", "turn_id", "metadata", "call", "tokens", "items"})
 
 # JSON need not escape these, and a terminal that shows the file would obey some and be deceived by others.
 _UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\U000e0000-\U000e0fff]")

@@ -15,7 +15,7 @@ from memexllm.algorithms.base import BaseAlgorithm, ContextView, with_required
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
-from memexllm.core.wire import BLOCK_ROLES, MessageRow
+from memexllm.core.wire import BLOCK_ROLES, Draft, MessageRow, draft_of, row_of
 from memexllm.storage.port import Reader
 
 BLOCK = "block"
@@ -30,14 +30,14 @@ _RESULTS_PAGE = 16
 class Block:
     """A thread's leading system and developer messages: by value, and where they lie in the log."""
 
-    wires: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    drafts: list[Draft] = field(default_factory=list[Draft])
     seqs: list[int] = field(default_factory=list[int])
     known: bool = False
     """Whether the thread's state names it; a block found by looking is noted by the next write."""
 
     def rows(self) -> list[MessageRow]:
         """The block as rows; they are sent, never stored again."""
-        return [{"id": f"block:{index}", "created_at": 0, "wire": wire} for index, wire in enumerate(self.wires)]
+        return [row_of(draft, f"block:{index}", 0) for index, draft in enumerate(self.drafts)]
 
 
 @dataclass(slots=True)
@@ -93,10 +93,11 @@ def load(
             rows = yield from _rows(reader)
             whole = True
     if not whole:
-        rows = yield from _from_a_whole_exchange(reader, rows)
+        rows = yield from from_a_whole_exchange(reader, rows)
     if not block.known:
-        leading = rows if whole else (yield from _leading(reader))
-        block = _leading_block(leading)
+        block = _block_at_the_front(rows) if whole else (yield from leading_block(reader))
+    # What a call has written down before its answer is no history until it has one (`journal`).
+    rows = [row for row in rows if row.get("status") != "pending"]
     noted = {} if PINS in head.state else {PINS: (yield from _pins(reader, rows if whole else None))}
     unbroken_from = 0 if whole else rows[0].get("seq", 0) if rows else sys.maxsize
     if not whole:
@@ -122,6 +123,21 @@ def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
     seqs = set(loaded.block.seqs)
     rows: list[MessageRow] = yield from _rows(loaded.reader, after=-1, limit=count + len(seqs))
     return [row for row in rows if row.get("seq") not in seqs][:count]
+
+
+def load_turn(loaded: Loaded, turn_id: str) -> Flow[tuple[list[MessageRow], MessageRow] | None]:
+    """The history before a turn, and the turn's first message; None when no live message belongs to it."""
+    rows = loaded.rows
+    while rows and rows[0].get("turn_id") == turn_id and not loaded.whole and loaded.reader is not None:
+        page: list[MessageRow] = yield from _rows(loaded.reader, before=rows[0].get("seq"), limit=_OPENER_PAGE)
+        seqs = set(loaded.block.seqs)
+        rows = [*(row for row in page if row.get("seq") not in seqs), *rows]
+        if len(page) < _OPENER_PAGE:
+            break
+    for index, row in enumerate(rows):
+        if row.get("turn_id") == turn_id:
+            return rows[:index], row
+    return None
 
 
 def _with_opener(
@@ -195,15 +211,25 @@ def split_block(rows: Sequence[MessageRow]) -> int:
 
 def _named_block(state: Mapping[str, Any]) -> Block:
     named = state.get(BLOCK)
-    return Block() if named is None else Block(list(named["messages"]), list(named["seqs"]), known=True)
+    if named is None:
+        return Block()
+    drafts: list[Draft] = [{"wire": wire} for wire in named["messages"]]
+    for index, items in named.get("items", {}).items():
+        drafts[int(index)]["items"] = items
+    return Block(drafts, list(named["seqs"]), known=True)
 
 
-def _leading_block(rows: Sequence[MessageRow]) -> Block:
+def leading_block(reader: Reader) -> Flow[Block]:
+    """The system and developer messages a thread begins with: its block, until the state names one."""
+    return _block_at_the_front((yield from _leading(reader)))
+
+
+def _block_at_the_front(rows: Sequence[MessageRow]) -> Block:
     leading = rows[: split_block(rows)]
-    return Block([row["wire"] for row in leading], [row["seq"] for row in leading if "seq" in row])
+    return Block(list(map(draft_of, leading)), [row["seq"] for row in leading if "seq" in row])
 
 
-def _from_a_whole_exchange(reader: Reader, rows: list[MessageRow]) -> Flow[list[MessageRow]]:
+def from_a_whole_exchange(reader: Reader, rows: list[MessageRow]) -> Flow[list[MessageRow]]:
     """`rows` with the call in front, when a bounded read began among its results."""
     while rows and _is_result(rows[0]):
         page: list[MessageRow] = yield from _rows(reader, before=rows[0].get("seq"), limit=_RESULTS_PAGE)
@@ -230,7 +256,7 @@ def _with_pinned(reader: Reader, rows: list[MessageRow], pins: Sequence[int]) ->
         if (first is not None and seq >= first) or (before and seq <= before[-1].get("seq", -1)):
             continue
         page: list[MessageRow] = yield from _rows(reader, after=seq - 1, limit=_RESULTS_PAGE)
-        page = yield from _from_a_whole_exchange(reader, page)
+        page = yield from from_a_whole_exchange(reader, page)
         pinned = [each for each in exchanges(page) if any(row.get("seq") == seq for row in each.rows)]
         before.extend(row for each in pinned for row in each.rows if first is None or row.get("seq", 0) < first)
     return [*before, *rows] if before else rows

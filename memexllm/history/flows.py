@@ -53,7 +53,7 @@ def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: st
         live = [message for message in stored if not message.superseded]
         return reader.head.changed(messages=live, partial=len(live) < len(stored))
     loaded = yield from load(reader, algorithm, metadata=True)
-    window = yield from _window(port, algorithm, loaded, thread_id)
+    window = yield from settled_window(port, algorithm, loaded, thread_id)
     block = yield from _block_messages(reader, loaded)
     messages = [*block, *(Message.from_row(row) for row in window.rows)]
     return reader.head.changed(messages=messages, partial=True)
@@ -62,7 +62,7 @@ def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: st
 def context(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[list[Message]]:
     reader = yield from found(port, thread_id)
     loaded = yield from load(reader, algorithm, metadata=True)
-    window = yield from _window(port, algorithm, loaded, thread_id)
+    window = yield from settled_window(port, algorithm, loaded, thread_id)
     block = yield from _block_messages(reader, loaded)
     return [*block, *(Message.from_row(row) for row in repair(window.rows).rows)]
 
@@ -190,9 +190,15 @@ def found(port: StoragePort, thread_id: str, doing: str = "get thread") -> Flow[
     return reader
 
 
-def _window(port: StoragePort, algorithm: BaseAlgorithm | None, loaded: Loaded, thread_id: str) -> Flow[Window]:
+def settled_window(
+    port: StoragePort,
+    algorithm: BaseAlgorithm | None,
+    loaded: Loaded,
+    thread_id: str,
+    incoming: Sequence[MessageRow] = (),
+) -> Flow[Window]:
     """The window as it stands, for callers who send it themselves: a cut that was found or moved is kept."""
-    view = ContextView((), block=loaded.block.rows(), state=loaded.state)
+    view = ContextView((), incoming=incoming, block=loaded.block.rows(), state=loaded.state)
     window = yield from choose_of_thread(algorithm, view, loaded, loaded.rows)
     # A storage of whole threads finds the pins at no cost; any other has just looked through the thread for them.
     searched = bool(loaded.noted) and not loaded.whole and not port.keeps_whole_threads
@@ -206,6 +212,6 @@ def _block_messages(reader: Reader, loaded: Loaded) -> Flow[list[Message]]:
     stored: list[Message] = []
     for seq in loaded.block.seqs:
         stored.extend((yield reader.messages(after=seq - 1, before=seq + 1)))
-    if len(stored) == len(loaded.block.wires):
+    if len(stored) == len(loaded.block.drafts):
         return stored
     return [Message.from_row(row) for row in loaded.block.rows()]

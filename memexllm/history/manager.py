@@ -1,91 +1,28 @@
-"""`HistoryManager` and `AsyncHistoryManager`: the flows of `flows.py`, run and awaited."""
+"""`HistoryManager` and `AsyncHistoryManager`: the flows of `flows.py` and `editing.py`, run and awaited."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from memexllm.algorithms.base import BaseAlgorithm
-from memexllm.algorithms.foreign import as_algorithm
-from memexllm.core.errors import ConfigurationError, NoStorageError
+from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
-from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
-from memexllm.history import flows
-from memexllm.history.binding import bind_thread
+from memexllm.core.moments import Clock, IdSource, new_id, utc_now
+from memexllm.history import editing, flows
+from memexllm.history.base import ManagerBase
 from memexllm.history.explain import Explanation
 from memexllm.storage._defaults import UNSET
 from memexllm.storage._listing import CursorLike, OrderBy, list_query, search_query
-from memexllm.storage.base import AsyncBaseStorage, BaseStorage
-from memexllm.storage.port import StoragePort, asynchronous_methods
-
-StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
+from memexllm.storage.base import BaseStorage
+from memexllm.storage.port import asynchronous_methods
 
 
-class _Manager:
-    """What both managers are made of. `clock` and `id_source` give times and ids; tests hand in their own."""
-
-    def __init__(
-        self,
-        storage: StorageLike,
-        algorithm: BaseAlgorithm | None = None,
-        *,
-        clock: Clock = utc_now,
-        id_source: IdSource = new_id,
-    ) -> None:
-        self.port = StoragePort(opened(storage))
-        self.algorithm = algorithm
-        self.clock = clock
-        self.micros: Callable[[], int] = micros_now if clock is utc_now else lambda: to_micros(clock())
-        self.id_source = id_source
-
-    @property
-    def storage(self) -> Any:
-        return self.port.storage
-
-    @property
-    def chooser(self) -> BaseAlgorithm | None:
-        """`algorithm` with every method of the contract, also when it is an object that has those of 0.1 only."""
-        return as_algorithm(self.algorithm)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.storage!r}, algorithm={self.algorithm!r})"
-
-    def thread(self, thread_id: str) -> AbstractContextManager[str]:
-        """`with manager.thread("alice-1"):` makes it the thread of every wrapped client over this storage.
-
-        Bound for the current task or thread only. A `thread_id` given to a call wins.
-        """
-        return bind_thread(self.storage, flows.checked_thread_id(thread_id))
-
-    def _message(
-        self,
-        content: str | Sequence[Mapping[str, Any]] | None,
-        role: str,
-        metadata: Mapping[str, Any] | None,
-        tool_calls: Sequence[Mapping[str, Any]] | None,
-        tool_call_id: str | None,
-        function_call: Mapping[str, Any] | None,
-        name: str | None,
-    ) -> Message:
-        return Message(
-            content,
-            role,
-            metadata=metadata,
-            tool_calls=tool_calls,
-            tool_call_id=tool_call_id,
-            function_call=function_call,
-            name=name,
-            id=self.id_source(),
-            created_at=self.clock(),
-        )
-
-
-class HistoryManager(_Manager):
+class HistoryManager(ManagerBase):
     """Threads over a synchronous storage: an object, a path of a SQLite file, or a URL.
 
     Without an algorithm the window is the whole conversation. What it returns is the caller's; changing it changes
@@ -166,6 +103,50 @@ class HistoryManager(_Manager):
         """Append messages in order, all or none."""
         return run(flows.add_messages(self.port, self.chooser, thread_id, messages))
 
+    def edit_message(
+        self, thread_id: str, message_id: str, content: str | Sequence[Mapping[str, Any]] | None
+    ) -> Message:
+        """Say a message again with another content; the new message is returned, and is the thread's last.
+
+        The old one and everything after it are superseded: kept, and no longer sent. A call with `messages=[]` answers
+        the new one. Of a tool's result, the other results of its exchange stay. `correct_message` changes nothing else.
+        """
+        return run(editing.edit_message(self.port, self.chooser, self._said_anew, thread_id, message_id, content))
+
+    def correct_message(
+        self, thread_id: str, message_id: str, content: str | Sequence[Mapping[str, Any]] | None
+    ) -> Message:
+        """Give a message another content in its place: it keeps its id, and what came after it stays.
+
+        The former content is not kept anywhere, so this also takes a secret out of a thread.
+        """
+        return run(editing.correct_message(self.port, thread_id, message_id, content))
+
+    def regenerate(self, thread_id: str) -> list[Message]:
+        """Take back the newest turn's answer, so that a call with `messages=[]` gives another; returns what it took.
+
+        That is all from the assistant's first message after the last user message on, calls and results included (of a
+        turn with a `turn_id`: after the turn's first user message). It is superseded: kept, and no longer sent. A turn
+        without an answer is left as it is. A thread without a user message is a `ValidationError`.
+        """
+        return run(editing.regenerate(self.port, thread_id))
+
+    def select_alternative(self, thread_id: str, message_id: str, index: int) -> Message:
+        """Make `message.alternatives[index]` the answer, in its place; the former answer takes the alternative's.
+
+        So selecting the same index again takes it back. Messages that follow stay. When the answer or the alternative
+        calls tools and messages follow, this is a `ValidationError`: they would be torn from their calls.
+        """
+        return run(editing.select_alternative(self.port, thread_id, message_id, index))
+
+    def pin(self, thread_id: str, message_id: str) -> Message:
+        """Have a message sent with every call, however far back it lies; with a tool's call go its results."""
+        return run(editing.set_pinned(self.port, thread_id, message_id, pinned=True))
+
+    def unpin(self, thread_id: str, message_id: str) -> Message:
+        """Leave a pinned message to the window again."""
+        return run(editing.set_pinned(self.port, thread_id, message_id, pinned=False))
+
     def list_threads(
         self,
         limit: int = 100,
@@ -236,7 +217,7 @@ class HistoryManager(_Manager):
         self.close()
 
 
-class AsyncHistoryManager(_Manager):
+class AsyncHistoryManager(ManagerBase):
     """Async `HistoryManager`, over an asynchronous or a synchronous storage (called in a worker thread)."""
 
     async def create_thread(
@@ -290,6 +271,36 @@ class AsyncHistoryManager(_Manager):
     async def add_messages(self, thread_id: str, messages: Iterable[Message]) -> list[Message]:
         """Async `HistoryManager.add_messages`."""
         return await arun(flows.add_messages(self.port, self.chooser, thread_id, messages))
+
+    async def edit_message(
+        self, thread_id: str, message_id: str, content: str | Sequence[Mapping[str, Any]] | None
+    ) -> Message:
+        """Async `HistoryManager.edit_message`."""
+        return await arun(
+            editing.edit_message(self.port, self.chooser, self._said_anew, thread_id, message_id, content)
+        )
+
+    async def correct_message(
+        self, thread_id: str, message_id: str, content: str | Sequence[Mapping[str, Any]] | None
+    ) -> Message:
+        """Async `HistoryManager.correct_message`."""
+        return await arun(editing.correct_message(self.port, thread_id, message_id, content))
+
+    async def regenerate(self, thread_id: str) -> list[Message]:
+        """Async `HistoryManager.regenerate`."""
+        return await arun(editing.regenerate(self.port, thread_id))
+
+    async def select_alternative(self, thread_id: str, message_id: str, index: int) -> Message:
+        """Async `HistoryManager.select_alternative`."""
+        return await arun(editing.select_alternative(self.port, thread_id, message_id, index))
+
+    async def pin(self, thread_id: str, message_id: str) -> Message:
+        """Async `HistoryManager.pin`."""
+        return await arun(editing.set_pinned(self.port, thread_id, message_id, pinned=True))
+
+    async def unpin(self, thread_id: str, message_id: str) -> Message:
+        """Async `HistoryManager.unpin`."""
+        return await arun(editing.set_pinned(self.port, thread_id, message_id, pinned=False))
 
     async def list_threads(
         self,
@@ -350,30 +361,6 @@ class AsyncHistoryManager(_Manager):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def opened(storage: Any) -> Any:
-    """A storage object as it is; a path, `:memory:` or a `sqlite:///` or `memory:` URL made into one."""
-    if storage is None:
-        raise NoStorageError("Storage can not be None; give a storage, or a path such as 'chat.db'")
-    # A MagicMock in the place of a storage has __fspath__ as well.
-    if not isinstance(storage, str | os.PathLike) or hasattr(storage, "save_thread"):
-        return storage
-    place = os.fspath(storage)
-    if place.startswith("memory:"):
-        from memexllm.storage.memory import MemoryStorage
-
-        return MemoryStorage()
-    from memexllm.storage.sqlite import SQLiteStorage
-
-    if place.startswith("sqlite://"):
-        # sqlite:///relative and sqlite:////absolute, as SQLAlchemy reads them; sqlite:// alone is in memory.
-        return SQLiteStorage(place.removeprefix("sqlite://").removeprefix("/") or ":memory:")
-    if "://" in place:
-        raise ConfigurationError(
-            f"no storage is known for {place.split('://')[0]!r} URLs; use sqlite:///chat.db, memory: or an object"
-        )
-    return SQLiteStorage(place)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

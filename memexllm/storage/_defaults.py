@@ -60,14 +60,24 @@ def append_messages(
     return thread.version
 
 
-def replace_message(storage: Any, thread_id: str, message_id: str, message: Message) -> Flow[None]:
+def replace_message(
+    storage: Any,
+    thread_id: str,
+    message_id: str,
+    message: Message,
+    expected_version: int | None,
+    state: Mapping[str, Any] | None,
+) -> Flow[None]:
     thread = yield from _loaded(storage, thread_id)
+    check_version(thread_id, thread.version, expected_version)
     for index, stored in reversed(list(enumerate(thread.messages))):
         if stored.id == message_id:
             thread.messages[index] = _stored(message, stored.seq if stored.seq is not None else index)
             break
     else:
         raise unknown_message(thread_id, message_id)
+    if state:
+        thread.state = {**thread.state, **_storable(state, "state")}
     yield from _save_changed(storage, thread)
 
 

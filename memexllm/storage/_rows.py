@@ -15,7 +15,7 @@ from memexllm.core.errors import CorruptThreadError
 from memexllm.core.models import Message
 from memexllm.core.wire import MessageRow
 
-WIRE_KEYS = frozenset({"id", "created_at", "wire", "status", "pinned", "turn_id", "origin"})
+WIRE_KEYS = frozenset({"id", "created_at", "wire", "status", "pinned", "turn_id", "origin", "items"})
 EXTRA_KEYS = ("metadata", "call")
 UNREADABLE = "unreadable"
 """Key of a stored row of an older release that could not be read and is kept as it was: the reason."""
@@ -39,7 +39,7 @@ class Encoded:
         self.id: str = row["id"]
         self.superseded: bool = "superseded" in row
         self.tokens_text = jsontext.dumps(row["tokens"]) if "tokens" in row else None
-        flat = _is_text_only(row["wire"])
+        flat = "items" not in row and _is_text_only(row["wire"])
         if len(row) == len(_BARE_KEYS):
             self.wire_text = jsontext.dumps(row, "message", flat=flat)
             self.extra_text = None

@@ -127,13 +127,21 @@ class BaseStorage(ABC):
                 )
             )
 
-    def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
-        """Put `message` in the place (and seq) of `message_id`, the newest of that id.
+    def replace_message(
+        self,
+        thread_id: str,
+        message_id: str,
+        message: Message,
+        *,
+        expected_version: int | None = None,
+        state: State | None = None,
+    ) -> None:
+        """Put `message` in the place (and seq) of `message_id`, the newest of that id, at once or not at all.
 
-        `MessageNotFoundError` when it is not there.
+        `MessageNotFoundError` when it is not there; `expected_version` and `state` are those of `append_messages`.
         """
         with thread_lock(self, thread_id):
-            run(_defaults.replace_message(self, thread_id, message_id, message))
+            run(_defaults.replace_message(self, thread_id, message_id, message, expected_version, state))
 
     def read_head(self, thread_id: str) -> Thread | None:
         """The thread without its messages (`partial`), or None."""
@@ -291,10 +299,18 @@ class AsyncBaseStorage(ABC):
                 )
             )
 
-    async def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
+    async def replace_message(
+        self,
+        thread_id: str,
+        message_id: str,
+        message: Message,
+        *,
+        expected_version: int | None = None,
+        state: State | None = None,
+    ) -> None:
         """Async `BaseStorage.replace_message`."""
         async with async_lock(self, thread_id):
-            await arun(_defaults.replace_message(self, thread_id, message_id, message))
+            await arun(_defaults.replace_message(self, thread_id, message_id, message, expected_version, state))
 
     async def read_head(self, thread_id: str) -> Thread | None:
         """Async `BaseStorage.read_head`."""

@@ -160,9 +160,19 @@ class MemoryStorage(BaseStorage):
             self._logs[thread_id] = log
             return log.head.version
 
-    def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
+    def replace_message(
+        self,
+        thread_id: str,
+        message_id: str,
+        message: Message,
+        *,
+        expected_version: int | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        patch = _checked(state or {}, "state")
         with self._lock:
             log = self._found(thread_id)
+            check_version(thread_id, log.head.version, expected_version)
             for index in range(len(log.entries) - 1, -1, -1):
                 entry = log.entries[index]
                 if entry.id == message_id:
@@ -170,6 +180,7 @@ class MemoryStorage(BaseStorage):
                     self._add(replacement, message, entry.seq)
                     log.entries[index] = replacement.entries[0]
                     log.live += replacement.live - (not entry.superseded)
+                    log.head.state = {**log.head.state, **patch}
                     _touch(log)
                     return
             raise unknown_message(thread_id, message_id)

@@ -109,8 +109,11 @@ class StoragePort:
         batch = rows if self._takes_rows else [Message.from_row(row) for row in rows]
         return self.step("append_messages", (thread_id, batch), changes, write=True)
 
-    def replace_message(self, thread_id: str, message_id: str, message: Message) -> Step:
-        return self.step("replace_message", (thread_id, message_id, message), write=True)
+    def replace_message(
+        self, thread_id: str, message_id: str, message: Message, changes: Mapping[str, Any] | None = None
+    ) -> Step:
+        """`changes` are further keywords of `BaseStorage.replace_message`."""
+        return self.step("replace_message", (thread_id, message_id, message), changes, write=True)
 
     def patch_thread(self, thread_id: str, **fields: Any) -> Step:
         return self.step("patch_thread", (thread_id,), fields, write=True)

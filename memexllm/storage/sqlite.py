@@ -199,13 +199,22 @@ class SQLiteStorage(BaseStorage):
 
         return self._connections.write("add message to thread", append)
 
-    def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
+    def replace_message(
+        self,
+        thread_id: str,
+        message_id: str,
+        message: Message,
+        *,
+        expected_version: int | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
         encoded = Encoded(message)
 
         def replace(db: sql.Executor) -> None:
             log = sql.find_log(db, thread_id)
             if log is None:
                 raise unknown_thread(thread_id)
+            check_version(thread_id, log.version, expected_version)
             found = sql.find_message(db, thread_id, log, message_id)
             if found is None:
                 raise unknown_message(thread_id, message_id)
@@ -213,6 +222,8 @@ class SQLiteStorage(BaseStorage):
             db.execute("DELETE FROM messages WHERE position = ?", (position,))
             sql.insert_messages(db, log, [position & SEQ_MASK], [encoded])
             index.settle(db)
+            if state:
+                sql.patch_state(db, thread_id, state)
             sql.note_write(db, log, 0, log.message_count + superseded - encoded.superseded)
 
         self._connections.write("replace message", replace)

@@ -69,6 +69,7 @@ OUR_FIELDS: dict[str, dict[str, Any]] = {
     "superseded": {"superseded": True},
     "pinned": {"pinned": True},
     "turn": {"turn_id": "turn-1 '%"},
+    "items": {"items": [{"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA\x00é"}, {}]},
     "call": {
         "call": CallInfo(
             model="gpt-4o-2024-08-06",

@@ -22,6 +22,7 @@ UNSTORABLE: dict[str, Callable[[Message], Any]] = {
     "an object in metadata": lambda message: message.metadata.update(value=object()),
     "an object in the wire form": lambda message: message.wire.update(value=object()),
     "not a number": lambda message: message.wire.update(value=float("nan")),
+    "not a number in items": lambda message: setattr(message, "items", [{"type": "x", "n": float("nan")}]),
     "a lone surrogate": lambda message: message.wire.update(content="\ud83d"),
 }
 
@@ -230,6 +231,22 @@ class AppendingLaws:
         assert (store.head("t").message_count, store.texts("t")) == (1, ["b"])
         store.call("replace_message", "t", first.id, Message("a", "user", id=first.id))
         assert (store.head("t").message_count, store.texts("t")) == (2, ["a", "b"])
+
+    def test_a_message_is_replaced_together_with_the_state_or_not_at_all(self, store: DrivenStorage) -> None:
+        (message,) = says("a")
+        version = store.start("t", message, state={"k": 1, "l": 1})
+        before = store.whole_thread("t")
+        (other,) = says("b", id=message.id)
+        with pytest.raises(ConcurrencyError):
+            store.call("replace_message", "t", message.id, other, expected_version=version + 1, state={"k": 2})
+        with pytest.raises(ValidationError):
+            store.call("replace_message", "t", message.id, other, state={"k": object()})
+        with pytest.raises(MessageNotFoundError):
+            store.call("replace_message", "t", "nobody", other, state={"k": 2})
+        assert store.whole_thread("t") == before
+        store.call("replace_message", "t", message.id, other, expected_version=version, state={"k": 2})
+        head = store.head("t")
+        assert (store.texts("t"), head.state, head.version) == (["b"], {"k": 2, "l": 1}, version + 1)
 
     def test_replacing_an_unknown_message_changes_nothing(self, store: DrivenStorage) -> None:
         (message,) = says("a")

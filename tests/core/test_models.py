@@ -233,6 +233,13 @@ class TestTimesAndIds:
 
 
 class TestRefusals:
+    def test_a_message_that_is_nested_too_deeply_is_refused(self) -> None:
+        deep: Any = "x"
+        for _ in range(5000):
+            deep = [deep]
+        with pytest.raises(ValidationError, match="nested too deeply"):
+            Message([{"type": "text", "text": deep}], "user")
+
     @pytest.mark.parametrize(
         "fields",
         [

@@ -20,6 +20,7 @@ PACKAGES = [
     "memexllm.storage",
     "memexllm.algorithms",
     "memexllm.integrations.openai",
+    "memexllm.integrations.openai_agents",
     "memexllm.testing",
     "memexllm.testing.server",
 ]

@@ -9,6 +9,7 @@ import pytest
 
 from memexllm import HistoryManager, MemoryStorage, with_history
 from memexllm.testing.server import OpenAIServer
+from tests.openai.responding import Respond
 from tests.openai.talking import WAYS, Talk, async_sdk_client, sdk_client
 
 if TYPE_CHECKING:
@@ -76,3 +77,25 @@ def talking(
 @pytest.fixture
 def talk(talking: Callable[..., Talk]) -> Talk:
     return talking()
+
+
+@pytest.fixture(params=WAYS)
+def responding(
+    server: OpenAIServer, _originals: tuple[OpenAI, AsyncOpenAI, asyncio.Runner], request: pytest.FixtureRequest
+) -> Callable[..., Respond]:
+    """Makes a `Respond` with options of `with_history`."""
+    original, async_original, runner = _originals
+
+    def make(**options: Any) -> Respond:
+        if "history_manager" not in options:
+            options.setdefault("storage", MemoryStorage())
+        if request.param.startswith("async"):
+            return Respond(request.param, async_original, runner, **options)
+        return Respond(request.param, original, None, **options)
+
+    return make
+
+
+@pytest.fixture
+def respond(responding: Callable[..., Respond]) -> Respond:
+    return responding()

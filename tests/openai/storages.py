@@ -28,9 +28,9 @@ class CountingStorage(MemoryStorage):
         self.n_appends += 1
         return super().append_messages(thread_id, messages, **changes)
 
-    def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
+    def replace_message(self, thread_id: str, message_id: str, message: Message, **changes: Any) -> None:
         self.n_replaced += 1
-        super().replace_message(thread_id, message_id, message)
+        super().replace_message(thread_id, message_id, message, **changes)
 
     def read_messages(self, thread_id: str, **which: Any) -> Any:
         found = super().read_messages(thread_id, **which)
@@ -73,11 +73,11 @@ class FailingStorage(MemoryStorage):
             super().append_messages(thread_id, messages, **changes)
         raise OSError("no space left on device")
 
-    def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
+    def replace_message(self, thread_id: str, message_id: str, message: Message, **changes: Any) -> None:
         if self.failing_writes:
             self.failing_writes -= 1
             raise OSError("no space left on device")
-        super().replace_message(thread_id, message_id, message)
+        super().replace_message(thread_id, message_id, message, **changes)
 
     def read_head(self, thread_id: str) -> Thread | None:
         if self.failing_reads:
@@ -137,8 +137,8 @@ class AsyncMemoryStorage(AsyncBaseStorage):
             raise OSError("no space left on device")
         return self.inner.append_messages(thread_id, messages, **changes)
 
-    async def replace_message(self, thread_id: str, message_id: str, message: Message) -> None:
-        self.inner.replace_message(thread_id, message_id, message)
+    async def replace_message(self, thread_id: str, message_id: str, message: Message, **changes: Any) -> None:
+        self.inner.replace_message(thread_id, message_id, message, **changes)
 
     async def read_head(self, thread_id: str) -> Thread | None:
         return self.inner.read_head(thread_id)

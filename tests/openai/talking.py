@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from memexllm.testing.server import OpenAIServer
 
 Wire = dict[str, Any]
-# Releases of the SDK before 3.0 hand out what their HTTP library raises when a stream's line is dropped.
+# Earlier releases of the SDK hand out what their HTTP library raises when a stream's line is dropped.
 BROKEN_STREAM: tuple[type[Exception], ...] = (
     openai.APIError,
-    *(sys.modules[name].TransportError for name in ("httpx",) if name in sys.modules),
+    *(sys.modules[name].TransportError for name in ("httpx", "httpx2") if name in sys.modules),
 )
 WAYS = ("sync", "sync stream", "async", "async stream")
 

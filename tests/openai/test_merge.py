@@ -13,6 +13,7 @@ from openai import InternalServerError
 from memexllm import FIFOAlgorithm
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import run
+from memexllm.core.wire import Draft, MessageRow, row_of
 from memexllm.history.context import Loaded
 from memexllm.integrations.openai import RepeatedDivergenceWarning
 from memexllm.integrations.openai.merge import merge
@@ -23,7 +24,6 @@ from tests.openai.talking import Talk, assistant, call, calling, said, sent, sys
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from memexllm.core.wire import MessageRow
     from memexllm.testing.server import OpenAIServer
 
 
@@ -329,10 +329,11 @@ def test_the_overlap_is_the_longest_there_is(stored: list[Any], incoming: list[A
         size for size in range(min(len(stored), len(incoming)) + 1) if stored[len(stored) - size :] == incoming[:size]
     )
 
-    def rows_of(wires: Sequence[dict[str, Any]]) -> list[MessageRow]:
-        return [{"id": "new", "created_at": 0, "wire": wire} for wire in wires]
+    def rows_of(drafts: Sequence[Draft]) -> list[MessageRow]:
+        return [row_of(draft, "new", 0) for draft in drafts]
 
-    merged = run(merge(Loaded(rows=rows), incoming, "auto", rows_of))
+    drafts: list[Draft] = [{"wire": wire} for wire in incoming]
+    merged = run(merge(Loaded(rows=rows), drafts, "auto", rows_of))
     if longest:
         assert merged.history == rows
         assert [row["wire"] for row in merged.new] == incoming[longest:]

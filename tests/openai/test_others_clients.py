@@ -10,11 +10,13 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.resources.chat.completions import AsyncCompletions, Completions
+from openai.resources.responses import Responses
 from openai.types.chat import ChatCompletion
+from pydantic import BaseModel, ValidationError
 
 from memexllm import HistoryManager, MemoryStorage, history_of, with_history
 from memexllm.core.errors import ConfigurationError, ResourceNotFoundError
-from memexllm.integrations.openai import ThreadNotGivenWarning
+from memexllm.integrations.openai import PatchedClientWarning, ThreadNotGivenWarning
 from tests.openai.storages import AsyncMemoryStorage
 from tests.openai.talking import assistant, async_sdk_client, said, sdk_client, user
 
@@ -287,6 +289,141 @@ class TestPatchedClass:
                 pass
         assert seen == [["one"], ["one", "You said: one", "two"]]
         assert contents(manager) == ["one", "You said: one", "two", "You said: two"]
+
+
+def around(method: Any, seen: list[Any]) -> Any:
+    """As tracers do it: an object that says of itself that it is the SDK's function, and calls it."""
+
+    class Around:
+        __wrapped__ = method
+        __globals__ = method.__globals__
+
+        @property  # type: ignore[misc]  # as wrapt's proxies have it
+        def __class__(self) -> Any:
+            return type(method)
+
+        def __call__(self, resource: Any, **params: Any) -> Any:
+            seen.append([message["content"] for message in params.get("messages") or params["input"]])
+            return method(resource, **params)
+
+    return Around()
+
+
+@pytest.mark.parametrize("cls", [Completions, Responses])
+@pytest.mark.parametrize("name", ["create", "parse"])
+def test_a_tracer_that_passes_for_the_sdks_function_sees_the_whole_prompt(
+    server: OpenAIServer, manager: HistoryManager, monkeypatch: pytest.MonkeyPatch, cls: Any, name: str
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(cls, name, around(getattr(cls, name), seen))
+    with sdk_client(server) as original:
+        client: Any = with_history(original, history_manager=manager)
+        key, resource = ("messages", client.chat.completions) if cls is Completions else ("input", client.responses)
+        for text in ("one", "two"):
+            getattr(resource, name)(model="gpt-4o", thread_id="t", **{key: [user(text)]})
+    assert [len(prompt) for prompt in seen] == [1, 3]
+    assert [message.text for message in manager.get_messages("t")] == ["one", "You said: one", "two", "You said: two"]
+
+
+def test_an_answer_that_parse_refuses_is_stored_beneath_a_tracer_too(
+    server: OpenAIServer, manager: HistoryManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Person(BaseModel):
+        name: str
+
+    monkeypatch.setattr(Completions, "parse", around(Completions.parse, []))
+    server.answer("no JSON at all")
+    with sdk_client(server) as original:
+        client = with_history(original, history_manager=manager)
+        with pytest.raises(ValidationError):
+            client.chat.completions.parse(
+                model="gpt-4o", messages=[{"role": "user", "content": "who?"}], response_format=Person, thread_id="t"
+            )
+    assert contents(manager) == ["who?", "no JSON at all"]
+
+
+@pytest.mark.parametrize("name", ["create", "parse"])
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_client_instrumented_before_it_is_wrapped_gives_a_warning(
+    server: OpenAIServer, manager: HistoryManager, name: str, api: str
+) -> None:
+    seen: list[Any] = []
+    with sdk_client(server) as original:
+        resource: Any = original.chat.completions if api == "chat" else original.responses
+        inner = getattr(resource, name)
+
+        @functools.wraps(inner)
+        def traced(**params: Any) -> Any:
+            seen.append([message["content"] for message in params.get("messages") or params["input"]])
+            return inner(**params)
+
+        setattr(resource, name, traced)
+        with pytest.warns(PatchedClientWarning, match="Wrap with_history first, then instrument") as warned:
+            client: Any = with_history(original, history_manager=manager)
+        assert warned[0].filename == __file__
+        ours = client.chat.completions if api == "chat" else client.responses
+        for text in ("one", "two"):
+            getattr(ours, name)(
+                model="gpt-4o", thread_id="t", **{"messages" if api == "chat" else "input": [user(text)]}
+            )
+    assert [len(prompt) for prompt in seen] == [1, 3]
+    assert [message.text for message in manager.get_messages("t")] == ["one", "You said: one", "two", "You said: two"]
+
+
+def test_a_mock_in_the_place_of_parse_is_called_with_the_history(manager: HistoryManager) -> None:
+    parse: Any = Mock(return_value=completion())
+    with OpenAI(base_url=NOWHERE, api_key="local", max_retries=0) as original:
+        original.chat.completions.parse = parse  # type: ignore[method-assign]  # as tests do
+        client: Any = with_history(original, history_manager=manager)
+        for text in ("one", "two"):
+            client.chat.completions.parse(model="m", messages=[user(text)], thread_id="t")
+    assert prompts(parse) == [["one"], ["one", "hi", "two"]]
+    assert contents(manager) == ["one", "hi", "two", "hi"]
+
+
+def test_an_object_made_of_the_answer_is_the_callers_and_the_answer_the_threads(manager: HistoryManager) -> None:
+    made = SimpleNamespace(name="Ada", _raw_response=completion())
+    create = Mock(return_value=made)
+    duck = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+    assert say(with_history(duck, history_manager=manager), "one") is made
+    assert contents(manager) == ["one", "hi"]
+    assert history_of(made).saved
+
+
+class EitherWay:
+    """A tracer's stream, which can be read both ways whatever the call was."""
+
+    def __init__(self, *texts: str) -> None:
+        self.pieces = AsyncPieces(*texts)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.pieces)
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        return aiter(self.pieces)
+
+
+def test_a_stream_of_either_kind_is_read_as_the_call_was_made(manager: HistoryManager) -> None:
+    duck = SimpleNamespace(
+        chat=SimpleNamespace(completions=SimpleNamespace(create=lambda **_: EitherWay("Hel", "lo.")))
+    )
+    stream = say(with_history(duck, history_manager=manager), "one", stream=True)
+    assert len(list(stream)) == 2
+    assert contents(manager) == ["one", "Hello."]
+
+
+@pytest.mark.parametrize("made_by", ["coroutine function", "function"])
+async def test_an_async_stream_of_either_kind_is_read_as_the_call_was_made(
+    manager: HistoryManager, made_by: str
+) -> None:
+    async def create(**_: Any) -> Any:
+        return EitherWay("Hel", "lo.")
+
+    method: Any = create if made_by == "coroutine function" else lambda **params: create(**params)
+    duck = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=method)))
+    stream = await say(with_history(duck, history_manager=manager), "one", stream=True)
+    assert len([piece async for piece in stream]) == 2
+    assert contents(manager) == ["one", "Hello."]
 
 
 @pytest.mark.parametrize("inject", ["early", "late"])

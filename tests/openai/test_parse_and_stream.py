@@ -300,15 +300,6 @@ class TestStreamingResponses:
                 assert history_of(response).saved
         assert said(server) == ["one", "You said: one", "two"]
 
-    async def test_an_awaited_answer_that_is_refused_is_stored(self, async_client: Any, server: OpenAIServer) -> None:
-        server.answer("I would rather not.")
-        ask = async_client.chat.completions.with_streaming_response.parse
-        with pytest.raises(pydantic.ValidationError):
-            async with ask(model="gpt-4o", messages=[user("?")], response_format=City, thread_id="t"):
-                raise AssertionError("the answer is parsed before it is handed out")
-        stored = await async_client.history.get_messages("t")
-        assert [message.content for message in stored] == ["?", "I would rather not."]
-
 
 @pytest.mark.parametrize("method", ["create", "parse"])
 def test_beta_is_another_way_to_the_same_thread(client: Any, server: OpenAIServer, method: str) -> None:
@@ -328,10 +319,3 @@ async def test_beta_of_an_async_client(async_client: Any, server: OpenAIServer) 
 
 def test_the_rest_of_beta_is_the_sdks(client: Any) -> None:
     assert type(client.beta.assistants) is openai.resources.beta.assistants.Assistants
-
-
-def test_responses_carry_no_history(server: OpenAIServer, client: Any) -> None:
-    """`client.responses` is the SDK's own for now: it knows no `thread_id`."""
-    with pytest.raises(TypeError, match="thread_id"):
-        client.responses.create(model="gpt-4o", input="one", thread_id="t")
-    assert server.requests == []

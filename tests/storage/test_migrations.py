@@ -27,6 +27,7 @@ OLDER = range(1, FORMAT)
 
 # What the golden files hold; the corpus grew since.
 GOLDEN_METADATA = {key: value for key, value in METADATA.items() if key != "memexllm"}
+GOLDEN_FIELDS = {name: fields for name, fields in OUR_FIELDS.items() if name != "items"}
 
 
 def fill(storage: SQLiteStorage) -> None:
@@ -38,7 +39,7 @@ def fill(storage: SQLiteStorage) -> None:
         ]
         messages += [
             Message(name, "user", **{"id": f"{number}-{name}", "created_at": START, **fields})
-            for name, fields in OUR_FIELDS.items()
+            for name, fields in GOLDEN_FIELDS.items()
         ]
         thread = Thread(
             f"t{number} 'ü%",

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from openai.resources.chat.completions import AsyncCompletions, Completions
+from openai.resources.responses import AsyncResponses, Responses
 
 from memexllm import MemoryStorage, with_history
-from memexllm.integrations.openai import _params
+from memexllm.integrations.openai import _params, _response_params, client_history
+from memexllm.integrations.openai._ours import Ours
 from tests.openai.talking import async_sdk_client, sdk_client
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {path.name.partition(".")[0]: path.read_text("utf-8") for path in Path(__file__).parent.glob("*/*.py.txt")}
-OURS = {"thread_id", "merge"}
+OURS = set(Ours.__annotations__)
 
 Place = tuple[str, int]
 
@@ -123,7 +125,7 @@ async def test_what_type_checkers_accept_of_a_client_continues_the_thread(
         await run(getattr(programs["sync"], use), client)
         stored = client.history.get_messages("t")
     assert [message.role for message in stored][-2:] == ["user", "assistant"]
-    assert len(openai_server.chat_requests) == 1
+    assert len(openai_server.requests) == 1
 
 
 @pytest.mark.parametrize("use", uses("async"))
@@ -135,7 +137,7 @@ async def test_what_type_checkers_accept_of_an_async_client_continues_the_thread
         await run(getattr(programs["async"], use), client)
         stored = await client.history.get_messages("t")
     assert [message.role for message in stored][-2:] == ["user", "assistant"]
-    assert len(openai_server.chat_requests) == 1
+    assert len(openai_server.requests) == 1
 
 
 @pytest.mark.parametrize("use", uses("wrapping"))
@@ -165,11 +167,31 @@ def test_every_parameter_of_the_sdk_is_known(resource: Any, method: str) -> None
     assert not OURS & parameters, "the SDK has a parameter of the same name as ours"
 
 
-def test_the_parameters_were_written_by_their_script() -> None:
-    written = Path(_params.__file__).read_text("utf-8")
+@pytest.mark.parametrize("resource", [Responses, AsyncResponses])
+@pytest.mark.parametrize(
+    ("method", "known"),
+    [
+        ("create", _response_params.MaybeStreamed),
+        ("parse", _response_params.ParseParams),
+        ("stream", _response_params.StreamParams),
+    ],
+)
+def test_every_parameter_of_the_sdks_responses_is_known(resource: Any, method: str, known: Any) -> None:
+    parameters = inspect.signature(getattr(resource, method)).parameters.keys() - {"self"}
+    unknown = parameters - known.__annotations__.keys() - {"stream", "text_format"}
+    assert unknown == set(), "run scripts/openai-params with this release of openai"
+    assert not OURS & parameters, "the SDK has a parameter of the same name as ours"
+
+
+def test_type_checkers_know_every_parameter_that_is_ours() -> None:
+    assert set(client_history.OURS) == OURS
+
+
+@pytest.mark.parametrize(("api", "module"), [("chat", _params), ("responses", _response_params)])
+def test_the_parameters_were_written_by_their_script(api: str, module: ModuleType) -> None:
+    written = Path(module.__file__ or "").read_text("utf-8")
     if f"of openai {version('openai')}." not in written:
         pytest.skip("they were written from another release of openai")
-    printed = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "openai-params", "--print"], capture_output=True, text=True, check=True
-    )
+    script = ROOT / "scripts" / "openai-params"
+    printed = subprocess.run([sys.executable, script, "--print", api], capture_output=True, text=True, check=True)
     assert printed.stdout == written

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memexllm._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from memexllm.integrations.openai.info import HistoryInfo, ThreadNotGivenWarning, history_of
+    from memexllm.integrations.openai.info import HistoryInfo, PatchedClientWarning, ThreadNotGivenWarning, history_of
     from memexllm.integrations.openai.merge import RepeatedDivergenceWarning
     from memexllm.integrations.openai.typed import AsyncHistoryOpenAI, HistoryOpenAI
     from memexllm.integrations.openai.wrap import with_history
@@ -20,6 +20,7 @@ __all__ = [
     "AsyncHistoryOpenAI",
     "ThreadNotGivenWarning",
     "RepeatedDivergenceWarning",
+    "PatchedClientWarning",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -28,6 +29,7 @@ __getattr__, __dir__ = lazy_exports(
         "AsyncHistoryOpenAI": "memexllm.integrations.openai.clients",
         "HistoryInfo": "memexllm.integrations.openai.info",
         "HistoryOpenAI": "memexllm.integrations.openai.clients",
+        "PatchedClientWarning": "memexllm.integrations.openai.info",
         "RepeatedDivergenceWarning": "memexllm.integrations.openai.merge",
         "ThreadNotGivenWarning": "memexllm.integrations.openai.info",
         "history_of": "memexllm.integrations.openai.info",

@@ -7,10 +7,10 @@ methods only, and its TypedDicts refuse the values that stand for "not given".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required
 
-from openai import NotGiven, Timeout
-from openai._types import Body, Headers, Omit, Query
+from openai import Timeout
+from openai._types import Body, Headers, Query
 from openai.types.chat import (
     ChatCompletionAudioParam,
     ChatCompletionMessageParam,
@@ -23,12 +23,11 @@ from openai.types.chat import (
 from openai.types.shared import ChatModel, ReasoningEffort
 from openai.types.shared_params import Metadata
 
-LeftOut = NotGiven | Omit
-"""What stands for a parameter that is not given."""
+from memexllm.integrations.openai._ours import LeftOut, Ours
 
 
-class Params(TypedDict, total=False):
-    """Those of `create`, `parse` and `stream` alike."""
+class Params(Ours, total=False):
+    """Ours, and those of `create`, `parse` and `stream` alike."""
 
     messages: Required[Iterable[ChatCompletionMessageParam]]
     model: Required[str | ChatModel]

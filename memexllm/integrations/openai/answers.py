@@ -24,6 +24,8 @@ class Answer:
     model: str | None = None
     response_id: str | None = None
     usage: dict[str, Any] | None = None
+    items: list[dict[str, Any]] | None = None
+    """The items of the Responses API, where `wire` is their chat form."""
 
 
 def answer_of(completion: Any) -> Answer:

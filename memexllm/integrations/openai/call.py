@@ -12,6 +12,7 @@ from typing import Any
 
 from memexllm.algorithms.base import ContextView
 from memexllm.core.errors import (
+    ConcurrencyError,
     HistoryReadError,
     HistoryWriteError,
     StorageError,
@@ -19,48 +20,73 @@ from memexllm.core.errors import (
     WindowError,
 )
 from memexllm.core.exchanges import Repaired, needs_repair, repair
-from memexllm.core.flow import Flow
-from memexllm.core.wire import ALTERNATIVES, MessageRow, Status
+from memexllm.core.flow import Flow, Step
+from memexllm.core.wire import ALTERNATIVES, Draft, MessageRow, Status, row_of
 from memexllm.history.context import Loaded, choose_of_thread, load
 from memexllm.integrations.openai.answers import Answer
-from memexllm.integrations.openai.client_history import ClientHistory, Scope, Turn, logger
+from memexllm.integrations.openai.client_history import CallOptions, ClientHistory, Scope
 from memexllm.integrations.openai.info import HistoryInfo
-from memexllm.integrations.openai.merge import Merged, MergeMode, merge
+from memexllm.integrations.openai.journal import Journaled, strike_out, write_down
+from memexllm.integrations.openai.merge import Merged, merge
+from memexllm.integrations.openai.outbox import Turn, logger
 from memexllm.integrations.openai.prepared import Prepared
-from memexllm.integrations.openai.wire import Wire, sendable
+from memexllm.integrations.openai.surface import Surface
+from memexllm.integrations.openai.turnstile import Ticket
+from memexllm.storage._defaults import check_version
 
 
 class Call:
     """`info` is what `history_of` returns; `server` is the base URL the request goes to."""
 
     __slots__ = (
-        "_mode",
+        "_journaled",
+        "_ours",
         "_prepared",
         "_scope",
         "_started_at",
+        "_ticket",
+        "asynchronous",
         "history",
         "info",
+        "outbox",
         "server",
+        "surface",
         "thread_id",
     )
     _prepared: Prepared
     _started_at: float
 
     def __init__(
-        self, history: ClientHistory, thread_id: str, scope: Scope, server: str, mode: MergeMode | None = None
+        self,
+        history: ClientHistory,
+        thread_id: str,
+        scope: Scope,
+        server: str,
+        ours: CallOptions,
+        surface: Surface,
+        *,
+        asynchronous: bool,
     ) -> None:
         self.history = history
         self.thread_id = thread_id
         self.server = server
+        self.surface = surface
         self.info = HistoryInfo(thread_id)
+        self.outbox = history.outbox
         self._scope = scope
-        self._mode: MergeMode = mode or history.options.merge
+        self.asynchronous = asynchronous
+        self._ours = ours
+        self._journaled: Journaled | None = None
+        self._ticket: Ticket | None = None
 
-    def prepare(self, incoming: list[Wire], body: Mapping[str, Any]) -> Flow[list[Wire]]:
-        """The messages to send for `incoming`, which becomes the call's own; `body` is the rest of the request."""
+    def prepare(self, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[list[dict[str, Any]]]:
+        """What to send for `incoming`, which becomes the call's own; `body` is the rest of the request."""
         options = self.history.options
+        if options.serialize:
+            yield from self._wait_for_turn()
         loaded = yield from self._load(len(incoming))
-        merged = yield from merge(loaded, incoming, self._mode, self._rows_of)
+        mode = self._ours.merge or options.merge
+        merged = yield from merge(loaded, incoming, mode, self._rows_of, self._ours.turn_id)
         view = self._view(loaded, merged, body)
         algorithm = self.history.algorithm
         window = yield from choose_of_thread(algorithm, view, loaded, merged.history, merged.supersede_from)
@@ -73,10 +99,16 @@ class Call:
         self.info.prepared = self._prepared
         self.info.injected = self._count_injected(rows)
         target = (self.server, body.get("model"))
-        sent = [row["wire"] for row in merged.block]
-        sent += [sendable(row, target, options.replay_reasoning) for row in rows]
+        sent = self.surface.sent(merged.block, rows, target, options.replay_reasoning)
+        if options.journal and not loaded.unread:
+            self._journaled = yield from write_down(self.outbox.port, self.thread_id, self._input_turn())
         self._started_at = perf_counter()
         return sent
+
+    def extended(self, body: Mapping[str, Any], sent: list[dict[str, Any]]) -> dict[str, Any]:
+        """The request's body with what `prepare` gave."""
+        surface = self.surface
+        return {**body, surface.body_key: sent, **surface.further(body, self.history.options.replay_reasoning)}
 
     def _view(self, loaded: Loaded, merged: Merged, body: Mapping[str, Any]) -> ContextView:
         model = body.get("model")
@@ -87,7 +119,7 @@ class Call:
             state={**loaded.state, **merged.state},
             model=model if isinstance(model, str) else None,
             tools=body.get("tools") or (),
-            max_output_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+            max_output_tokens=next((limit for name in self.surface.max_output if (limit := body.get(name))), None),
         )
 
     def turn(self, answer: Answer, status: Status = "complete", answer_id: str | None = None) -> Turn:
@@ -96,10 +128,7 @@ class Call:
         rows = list(merged.stored)
         if answer.wire is not None:
             rows.append(self._answer_row(answer, status, answer_id))
-        changes: dict[str, Any] = {}
-        if self._prepared.loaded.head is None:
-            # Only then: a thread that is deleted while its answer is on the way stays deleted.
-            changes["create"] = {} if self._scope.user_id is None else {"user_id": self._scope.user_id}
+        changes = self._condition()
         state = {**self._prepared.loaded.noted, **merged.state, **window.state}
         # What was found without the thread's history says nothing of it.
         if state and not self._prepared.loaded.unread:
@@ -108,34 +137,94 @@ class Call:
             changes["counts"] = window.counts
         if merged.supersede_from is not None:
             changes["supersede_from"] = merged.supersede_from
-        if merged.supersede:
-            changes["supersede"] = merged.supersede
+        superseded = (*merged.supersede, *(self._journaled.seqs if self._journaled else ()))
+        if superseded:
+            changes["supersede"] = superseded
+        if self._ours.turn_id is not None:
+            for row in rows[len(merged.block_to_store) :]:
+                row["turn_id"] = self._ours.turn_id
         self.info.message_ids = [row["id"] for row in rows]
-        return Turn(self.thread_id, rows, changes, self.info)
+        return Turn(self.thread_id, rows, changes, self.info, chooser=self.history.manager.chooser)
 
     def later_turn(self, answer: Answer, status: Status, answer_id: str) -> Turn:
         """The write that puts a stream's later state in the place of the answer that was stored."""
         row = self._answer_row(answer, status, answer_id)
         return Turn(self.thread_id, [row], {}, self.info, replaces=answer_id)
 
-    def save(self, answer: Answer) -> Flow[None]:
-        """Store the turn of a whole answer."""
-        return self.history.write(self.turn(answer))
+    def save(self, received: Any) -> Flow[None]:
+        """Store the turn of what came back whole; nothing when that is no answer."""
+        answer = self.surface.answer(received)
+        if answer is not None:
+            yield from self.outbox.write(self.turn(answer))
+
+    @property
+    def under_way(self) -> bool:
+        """Whether others wait for this call, or it has written something down that has no answer yet."""
+        return self._ticket is not None or (self._journaled is not None and not self.info.message_ids)
+
+    def leave(self) -> None:
+        """The call is over, or its stream was interrupted: the next call on the thread may go on."""
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.leave()
+
+    def withdraw(self) -> Flow[None]:
+        """The request failed: what was written down before it is superseded, and the thread is as it was."""
+        journaled, self._journaled = self._journaled, None
+        if journaled is not None:
+            yield from strike_out(self.outbox.port, self.thread_id, journaled)
+
+    def _condition(self) -> dict[str, Any]:
+        """What must hold for the turn to be stored."""
+        changes: dict[str, Any] = {}
+        if self._prepared.loaded.head is None and self._journaled is None:
+            # Only then: a thread that is deleted while its answer is on the way stays deleted.
+            changes["create"] = {} if self._scope.user_id is None else {"user_id": self._scope.user_id}
+        if self._ours.expected_version is not None:
+            journaled = self._journaled
+            changes["expected_version"] = self._ours.expected_version if journaled is None else journaled.version
+        return changes
+
+    def _input_turn(self) -> Turn:
+        """What the call brought, as it is written down before its answer."""
+        rows = [row.copy() for row in self._prepared.merged.new]
+        for row in rows:
+            row["id"] = self.history.manager.id_source()
+            row["status"] = "pending"
+        return Turn(self.thread_id, rows, self._condition(), self.info)
+
+    def _wait_for_turn(self) -> Flow[None]:
+        turnstile = self.outbox.turnstile
+        if turnstile.held_by_caller(self.thread_id):
+            # By a stream that this caller left unread, or by a call around this one, which cannot wait for itself.
+            yield from self.outbox.settle(self.thread_id)
+            if turnstile.held_by_caller(self.thread_id):
+                return
+        self._ticket = turnstile.enter(self.thread_id, asynchronous=self.asynchronous)
+        try:
+            yield Step(self._ticket.wait, (), blocking=False)
+        except BaseException:
+            self.leave()
+            raise
 
     def _load(self, n_incoming: int) -> Flow[Loaded]:
         history = self.history
         trouble = "could not be read"
         try:
-            if history.has_unsettled:
+            if self.outbox.has_unsettled:
                 trouble = "waits for an earlier turn that could not be stored yet"
-                yield from history.settle(self.thread_id)
+                yield from self.outbox.settle(self.thread_id)
                 trouble = "could not be read"
             reader = yield from history.manager.port.read(self.thread_id)
+            version = 0 if reader is None else reader.head.version
+            check_version(self.thread_id, version, self._ours.expected_version)
             if reader is None:
-                return Loaded()
+                return (yield from load(None, None))
             if self._scope.user_id is not None and reader.head.user_id != self._scope.user_id:
                 raise ThreadNotFoundError(f"Thread not found: {self.thread_id}; no such thread of this user")
             return (yield from load(reader, history.algorithm, n_incoming))
+        except ConcurrencyError:
+            raise
         except StorageError as error:
             if history.options.on_read_error == "raise":
                 raise HistoryReadError(
@@ -144,15 +233,17 @@ class Call:
             logger.warning("thread %r %s; the call goes on without its history", self.thread_id, trouble)
             return Loaded(unread=True)
 
-    def _rows_of(self, wires: Sequence[Wire]) -> list[MessageRow]:
+    def _rows_of(self, drafts: Sequence[Draft]) -> list[MessageRow]:
         """Rows for messages that are stored for the first time."""
         new_id = self.history.manager.id_source
         now = self.history.manager.micros()
-        return [{"id": new_id(), "created_at": now, "wire": wire} for wire in wires]
+        return [row_of(draft, new_id(), now) for draft in drafts]
 
     def _answer_row(self, answer: Answer, status: Status, answer_id: str | None) -> MessageRow:
         prepared = self._prepared
-        row = self._rows_of([answer.wire or {}])[0]
+        row = self._rows_of([{"wire": answer.wire or {}}])[0]
+        if answer.items is not None:
+            row["items"] = answer.items
         if answer_id is not None:
             row["id"] = answer_id
         call = {
@@ -174,7 +265,7 @@ class Call:
             row["metadata"] = {ALTERNATIVES: answer.alternatives}
         return row
 
-    def _refuse_nothing(self, incoming: Sequence[Wire], merged: Merged, rows: Sequence[MessageRow]) -> None:
+    def _refuse_nothing(self, incoming: Sequence[Draft], merged: Merged, rows: Sequence[MessageRow]) -> None:
         if incoming and merged.new and not rows:
             raise WindowError(
                 "nothing of the conversation is left to send: what the call brought are results without their calls, "

@@ -40,9 +40,11 @@ class _Choice:
 
 
 class Chunks:
-    """What a stream has said so far."""
+    """What a stream has said so far: whole when `n_choices` have finished and, `with_usage`, that has come too."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_choices: int = 1, with_usage: bool = False) -> None:
+        self._n_choices = n_choices
+        self._with_usage = with_usage
         self._choices: dict[int, _Choice] = {}
         self._model: str | None = None
         self._response_id: str | None = None
@@ -51,7 +53,7 @@ class Chunks:
         """Grows with everything a chunk adds; two equal counts mean that nothing was said in between."""
 
     def add(self, chunk: Any) -> bool:
-        """Whether this chunk finished a choice or brought the usage, so that the answer may be complete now."""
+        """Whether the answer is whole with this chunk."""
         turning_point = False
         usage = get(chunk, "usage")
         if usage is not None and (found := usage_of(usage)):
@@ -73,17 +75,18 @@ class Chunks:
                 self.n_said += finish_reason != state.finish_reason
                 state.finish_reason = finish_reason
                 turning_point = True
-        return turning_point
+        return (
+            turning_point and self._n_finished >= self._n_choices and (not self._with_usage or self.usage is not None)
+        )
 
     @property
-    def n_finished(self) -> int:
-        """How many choices have their finish reason."""
+    def _n_finished(self) -> int:
         return sum(state.finish_reason is not None for state in self._choices.values())
 
     @property
     def finished(self) -> bool:
         """Whether every choice that was heard of has its finish reason."""
-        return bool(self._choices) and self.n_finished == len(self._choices)
+        return bool(self._choices) and self._n_finished == len(self._choices)
 
     @property
     def said_something(self) -> bool:

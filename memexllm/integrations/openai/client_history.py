@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
 import sys
-import threading
 import warnings
-import weakref
-from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any, Literal
-
-from pydantic_core import to_json
 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.algorithms.token_window import TokenWindowAlgorithm
-from memexllm.core.errors import MemexLLMError, StorageError, ValidationError
+from memexllm.core.errors import ConfigurationError, ValidationError
 from memexllm.core.exchanges import Orphans
-from memexllm.core.flow import Flow, run
-from memexllm.core.models import Message
-from memexllm.core.wire import MessageRow
 from memexllm.history.binding import bound_thread
 from memexllm.history.flows import checked_thread_id
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
-from memexllm.history.observing import show_new
-from memexllm.integrations.openai.info import HistoryInfo, ThreadNotGivenWarning
-from memexllm.integrations.openai.merge import MergeMode
+from memexllm.integrations.openai.info import ThreadNotGivenWarning
+from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
+from memexllm.integrations.openai.outbox import Outbox, outbox_of
 from memexllm.integrations.openai.wire import LEFT_OUT, ReplayReasoning
 
 OnMissingThread = Literal["create", "ignore", "error"]
 Inject = Literal["auto", "early", "late"]
 
 THREAD_HEADER = "x-memexllm-thread-id"
-MAX_PENDING_TURNS = 1000
-MAX_PENDING_BYTES = 64 * 2**20
-
 DEFAULT_ALGORITHM = TokenWindowAlgorithm(max_tokens=0.8)
 _LIBRARIES = ("memexllm", "openai", "asyncio")
 
-logger = logging.getLogger("memexllm.integrations.openai")
+
+OURS = ("thread_id", "merge", "turn_id", "expected_version")
+"""The parameters of a call that are ours and are not sent."""
 
 
 class _NotGiven:
@@ -60,24 +49,32 @@ class Options:
     orphans: Orphans = "drop"
     on_read_error: Literal["raise", "ignore"] = "raise"
     on_write_error: Literal["warn", "raise"] = "warn"
+    serialize: bool = False
+    journal: bool = False
     replay_reasoning: ReplayReasoning = "auto"
     inject: Inject = "auto"
 
 
-@dataclass(slots=True, eq=False)
-class Turn:
-    """One call's write: what `append_messages` is given, or a message that takes the place of `replaces`."""
+@dataclass(slots=True)
+class CallOptions:
+    """What is ours of a call's parameters (`OURS`)."""
 
-    thread_id: str
-    rows: list[MessageRow]
-    changes: dict[str, Any]
-    info: HistoryInfo
-    replaces: str | None = None
-    attempted: bool = False
+    thread_id: Any = NOT_GIVEN
+    merge: MergeMode | None = None
+    turn_id: Any = None
+    expected_version: Any = None
 
-    @property
-    def size_bytes(self) -> int:
-        return sum(len(to_json(row["wire"])) for row in self.rows)
+
+def taken_out(params: dict[str, Any]) -> CallOptions:
+    """What is ours, taken out of a call's parameters."""
+    ours = CallOptions(**{name: params.pop(name) for name in OURS if name in params})
+    if ours.merge is not None and ours.merge not in MERGE_MODES:
+        raise ConfigurationError(f"merge is one of {', '.join(MERGE_MODES)}, not {ours.merge!r}")
+    if ours.turn_id is not None and (not isinstance(ours.turn_id, str) or not ours.turn_id):
+        raise ValidationError(f"turn_id is a string that is not empty, or None; got {ours.turn_id!r:.40}")
+    if ours.expected_version is not None and type(ours.expected_version) is not int:
+        raise ValidationError(f"expected_version is an integer or None, got {ours.expected_version!r:.40}")
+    return ours
 
 
 @dataclass
@@ -92,15 +89,11 @@ class Scope:
 class ClientHistory:
     manager: HistoryManager | AsyncHistoryManager
     options: Options
-    _pending: deque[Turn] = field(default_factory=deque[Turn])
-    _open_streams: weakref.WeakSet[Any] = field(default_factory=lambda: weakref.WeakSet[Any]())
-    # A SimpleQueue may be put to from a finaliser, whatever this thread is doing.
-    _abandoned: SimpleQueue[Any] = field(default_factory=lambda: SimpleQueue[Any]())
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    outbox: Outbox = field(init=False)
     _warned: bool = False
 
     def __post_init__(self) -> None:
-        _histories.add(self)
+        self.outbox = outbox_of(self.manager.port)
 
     @property
     def algorithm(self) -> BaseAlgorithm:
@@ -142,135 +135,12 @@ class ClientHistory:
                 "(history_of(response).thread_id). Give thread_id= to continue a conversation, thread_id=None for a "
                 "call without history; this is said once",
                 ThreadNotGivenWarning,
-                stacklevel=_callers_level(),
+                stacklevel=callers_level(),
             )
         return thread_id
 
-    def watch(self, stream: Any) -> None:
-        """Remember a stream that is being read, so that the next call on its thread can store what it has said."""
-        with self._lock:
-            self._open_streams.add(stream)
 
-    def abandon(self, stream: Any) -> None:
-        """Hold a stream nobody reads any more until the next call or `flush()` stores what it has said."""
-        self._abandoned.put(stream)
-
-    def settle(self, thread_id: str) -> Flow[None]:
-        """Before a call reads its thread: what earlier calls on it have said, and could not store, is stored."""
-        if self._open_streams:
-            with self._lock:
-                streams = [stream for stream in self._open_streams if stream.thread_id == thread_id]
-            for stream in streams:
-                yield from stream.interrupt()
-        yield from self._store_abandoned()
-        if self._pending:
-            yield from self.flush(thread_id)
-
-    def _store_abandoned(self) -> Flow[None]:
-        while not self._abandoned.empty():
-            yield from self._abandoned.get().interrupt()
-
-    def write(self, turn: Turn) -> Flow[None]:
-        """Store a turn after those of its thread that wait; one that fails twice is kept, logged, and said so."""
-        try:
-            try:
-                yield from self._store(turn)
-            except StorageError:
-                yield from self._store(turn)
-        except StorageError as error:
-            _note_failure(turn, error, "is kept for the next call")
-            self._keep(turn)
-        except MemexLLMError as error:
-            _note_failure(turn, error, "is lost")
-
-    def flush(self, thread_id: str | None = None) -> Flow[None]:
-        """Store pending turns, oldest first; one that fails stays with those after it, and raises."""
-        yield from self._store_abandoned()
-        # A turn is taken while it is being stored: two calls that flush at once do not store it twice.
-        while (turn := self._take_pending(thread_id)) is not None:
-            settled = False
-            try:
-                yield from self._append(turn)
-                settled = True
-            except StorageError:
-                raise
-            except MemexLLMError as error:
-                _note_failure(turn, error, "is lost")
-                settled = True
-            finally:
-                if not settled:
-                    with self._lock:
-                        self._pending.appendleft(turn)
-                        _unsettled.add(self)
-
-    def _take_pending(self, thread_id: str | None) -> Turn | None:
-        with self._lock:
-            for index, turn in enumerate(self._pending):
-                if thread_id is None or turn.thread_id == thread_id:
-                    del self._pending[index]
-                    if not self._pending:
-                        _unsettled.discard(self)
-                    return turn
-        return None
-
-    def _keep(self, turn: Turn) -> None:
-        """Keep a turn that could not be stored for the next call, `flush()`, or the end of the process."""
-        dropped: list[Turn] = []
-        with self._lock:
-            self._pending.append(turn)
-            _unsettled.add(self)
-            while len(self._pending) > 1 and (
-                len(self._pending) > MAX_PENDING_TURNS
-                or sum(kept.size_bytes for kept in self._pending) > MAX_PENDING_BYTES
-            ):
-                dropped.append(self._pending.popleft())
-        for lost in dropped:
-            logger.error("what was said in thread %r is lost: more waits for the storage than is kept", lost.thread_id)
-
-    def _store(self, turn: Turn) -> Flow[None]:
-        if self._pending:
-            yield from self.flush(turn.thread_id)
-        yield from self._append(turn)
-
-    def _append(self, turn: Turn) -> Flow[None]:
-        """Store a turn once, also when an earlier attempt may have reached the storage."""
-        port = self.manager.port
-        if turn.replaces is not None:
-            yield port.replace_message(turn.thread_id, turn.replaces, Message.from_row(turn.rows[0]))
-        else:
-            already_there = turn.attempted and (yield from self._is_stored(turn))
-            turn.attempted = True
-            if not already_there:
-                yield port.append_messages(turn.thread_id, turn.rows, turn.changes)
-                yield from show_new(port, self.manager.chooser, turn.thread_id, [row["id"] for row in turn.rows])
-        turn.info.saved = True
-        turn.info.error = None
-
-    def _is_stored(self, turn: Turn) -> Flow[bool]:
-        reader = yield from self.manager.port.read(turn.thread_id)
-        if reader is None or not turn.rows:
-            return False
-        newest: list[MessageRow] = yield reader.rows(limit=len(turn.rows) + MAX_PENDING_TURNS)
-        return turn.rows[0]["id"] in {row["id"] for row in newest}
-
-    @property
-    def has_unsettled(self) -> bool:
-        return bool(self._open_streams or self._pending) or not self._abandoned.empty()
-
-    @property
-    def has_pending(self) -> bool:
-        return bool(self._pending) or not self._abandoned.empty()
-
-
-def _note_failure(turn: Turn, error: MemexLLMError, fate: str) -> None:
-    turn.info.error = error
-    turn.info.saved = False
-    logger.error(
-        "what was said in thread %r could not be stored (%s); it %s", turn.thread_id, type(error).__name__, fate
-    )
-
-
-def _callers_level() -> int:
+def callers_level() -> int:
     """The `stacklevel` at which a warning names the line of the application that made the call."""
     level = 2
     frame = sys._getframe(2)
@@ -285,28 +155,17 @@ def pop_header(params: dict[str, Any]) -> str | None:
     given = params.get("extra_headers")
     if not given:
         return None
-    headers = {name: value for name, value in given.items() if name.lower() != THREAD_HEADER}
-    if len(headers) == len(given):
-        return None
-    params["extra_headers"] = headers or None
-    return next(value for name, value in given.items() if name.lower() == THREAD_HEADER)  # type: ignore[no-any-return]  # a header is text
+    headers, named = without_thread_header(given)
+    if headers is not given:
+        params["extra_headers"] = headers or None
+    return named
 
 
-_histories: weakref.WeakSet[ClientHistory] = weakref.WeakSet()
-# Those with turns that wait: their clients may be gone before the process ends.
-_unsettled: set[ClientHistory] = set()
-
-
-@atexit.register
-def _flush_at_exit() -> None:
-    for history in list(_histories):
-        if not history.has_pending:
-            continue
-        count = len(history._pending)
-        if history.manager.port.asynchronous:
-            logger.error("%d turns could not be stored before the process ended", count)
-            continue
-        try:
-            run(history.flush())
-        except MemexLLMError as error:
-            logger.error("%d turns could not be stored before the process ended: %s", count, error)  # noqa: TRY400
+def without_thread_header(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
+    """`given` itself when the header is not in it, else a copy without, and what it names."""
+    named = [name for name in given if name.lower() == THREAD_HEADER]
+    if not named:
+        return given, None
+    value = given[named[-1]]
+    headers = {name: value for name, value in given.items() if name not in named}
+    return headers, None if type(value).__name__ in LEFT_OUT else value

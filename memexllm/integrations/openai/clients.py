@@ -13,16 +13,18 @@ from openai import AsyncOpenAI
 from memexllm.core.flow import arun, run
 from memexllm.history.flows import checked_thread_id, checked_user_id
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
-from memexllm.integrations.openai.client_history import ClientHistory, Scope
+from memexllm.integrations.openai.client_history import ClientHistory, Scope, without_thread_header
 from memexllm.integrations.openai.resources import AsyncHistoryChat, HistoryChat
 
 if TYPE_CHECKING:
     from memexllm.integrations.openai.beta import AsyncHistoryBeta, HistoryBeta
+    from memexllm.integrations.openai.responses import AsyncHistoryResponses, HistoryResponses
 
 
 class _HistoryClient:
     _memexllm: ClassVar[ClientHistory]
     _memexllm_scope: Scope = Scope()
+    _memexllm_async: ClassVar[bool] = False
     _memexllm_original: Any = None
     """The client that was wrapped; copies have none, as the SDK's copies lose what was patched onto an instance."""
 
@@ -39,6 +41,7 @@ class _HistoryClient:
     def copy(self, **options: Any) -> Self:
         copied: Self = super().copy(**options)  # type: ignore[misc]  # the SDK's client comes next
         copied.__dict__["_memexllm_scope"] = self._memexllm_scope
+        _bind_by_header(copied)
         return copied
 
     with_options = copy
@@ -63,6 +66,13 @@ class HistoryOpenAI(_HistoryClient):
         return HistoryBeta(client)
 
     @cached_property
+    def responses(self) -> HistoryResponses:
+        from memexllm.integrations.openai.responses import HistoryResponses
+
+        client: Any = self
+        return HistoryResponses(client)
+
+    @cached_property
     def history(self) -> HistoryManager:
         """A synchronous manager of this client's threads: the one it was given, or one over the same storage."""
         manager = self._memexllm.manager
@@ -72,11 +82,13 @@ class HistoryOpenAI(_HistoryClient):
 
     def flush(self) -> None:
         """Store the turns that could not be stored yet; raises when they still cannot."""
-        run(self._memexllm.flush())
+        run(self._memexllm.outbox.flush())
 
 
 class AsyncHistoryOpenAI(_HistoryClient):
     """Async `HistoryOpenAI`."""
+
+    _memexllm_async: ClassVar[bool] = True
 
     @cached_property
     def chat(self) -> AsyncHistoryChat:
@@ -91,6 +103,13 @@ class AsyncHistoryOpenAI(_HistoryClient):
         return AsyncHistoryBeta(client)
 
     @cached_property
+    def responses(self) -> AsyncHistoryResponses:
+        from memexllm.integrations.openai.responses import AsyncHistoryResponses
+
+        client: Any = self
+        return AsyncHistoryResponses(client)
+
+    @cached_property
     def history(self) -> AsyncHistoryManager:
         """Async `HistoryOpenAI.history`."""
         manager = self._memexllm.manager
@@ -100,7 +119,7 @@ class AsyncHistoryOpenAI(_HistoryClient):
 
     async def flush(self) -> None:
         """Async `HistoryOpenAI.flush`."""
-        await arun(self._memexllm.flush())
+        await arun(self._memexllm.outbox.flush())
 
 
 def wrapped(client: Any, history: ClientHistory) -> Any:
@@ -120,12 +139,23 @@ def wrapped(client: Any, history: ClientHistory) -> Any:
     )
     new = _without_resources(client, cls)
     new.__dict__["_memexllm_original"] = client
+    _bind_by_header(new)
     return new
 
 
 def history_on(client: Any) -> ClientHistory | None:
     """The history of a client that is wrapped already."""
     return getattr(type(client), "_memexllm", None)
+
+
+def _bind_by_header(client: Any) -> None:
+    """A client whose `default_headers` name a thread is bound to it, as by `with_thread`; the header is not sent."""
+    given = client._custom_headers
+    headers, thread_id = without_thread_header(given)
+    if headers is not given:
+        client._custom_headers = headers
+        if thread_id is not None:
+            client.__dict__["_memexllm_scope"] = Scope(checked_thread_id(thread_id), client._memexllm_scope.user_id)
 
 
 def _rebound(client: Any, scope: Scope) -> Any:
@@ -137,14 +167,14 @@ def _rebound(client: Any, scope: Scope) -> Any:
 def _without_resources(client: Any, cls: type) -> Any:
     """A shallow copy without the cached resources, which are bound to `client`.
 
-    Without its `chat` in any case: a mock in its place is called by ours, and must not take the place of ours.
+    Without its `chat` and `responses` in any case: a mock there is called by ours, and must not take the place of ours.
     """
     new: Any = object.__new__(cls)
     new.__dict__.update(
         {
             name: value
             for name, value in client.__dict__.items()
-            if name != "chat" and getattr(value, "_client", None) is not client
+            if name not in ("chat", "responses") and getattr(value, "_client", None) is not client
         }
     )
     return new

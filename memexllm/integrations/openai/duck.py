@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
-from memexllm.integrations.openai.answers import answer_of
-from memexllm.integrations.openai.call import Call, raise_if_asked
-from memexllm.integrations.openai.client_history import NOT_GIVEN, ClientHistory, Scope, pop_header
-from memexllm.integrations.openai.info import attach
-from memexllm.integrations.openai.streams import AsyncListeningIterator, ListeningIterator, StreamRecorder
-from memexllm.integrations.openai.wire import incoming_wires
+from memexllm.integrations.openai.call import Call
+from memexllm.integrations.openai.client_history import ClientHistory, Scope, pop_header, taken_out
+from memexllm.integrations.openai.performing import Received, conclude, perform
+from memexllm.integrations.openai.surface import CHAT
 
 _MARK = "_memexllm_history"
 
@@ -45,114 +43,53 @@ def history_on_duck(client: Any) -> ClientHistory | None:
 
 
 def _shadow(create: Callable[..., Any], history: ClientHistory) -> Callable[..., Any]:
-    def create_with_history(*, thread_id: Any = NOT_GIVEN, merge: Any = None, **params: Any) -> Any:
-        call = _begin(history, thread_id, merge, params)
+    def create_with_history(**params: Any) -> Any:
+        call = _begin(history, params)
         if call is None:
             return create(**params)
-        params["messages"] = run(call.prepare(incoming_wires(params.get("messages") or ()), params))
-        result = create(**params)
+        received = Received(call, params)
+        try:
+            params["messages"] = run(call.prepare(call.surface.drafts(params.get("messages") or ()), params))
+            result = create(**params)
+        except BaseException:
+            call.leave()
+            raise
         if hasattr(type(result), "__await__"):
-            return _awaited(result, call, params)
-        if is_stream(result, params):
-            return listening(result, call, params)
-        attach(result, call.info)
-        run(call.save(answer_of(result)))
-        raise_if_asked(call, result)
-        return result
+            received.asynchronous = True
+            return _awaited(result, received)
+        return run(conclude(received, result))
 
     return create_with_history
 
 
 def _async_shadow(create: Callable[..., Any], history: ClientHistory) -> Callable[..., Any]:
-    async def create_with_history(*, thread_id: Any = NOT_GIVEN, merge: Any = None, **params: Any) -> Any:
-        call = _begin(history, thread_id, merge, params)
+    async def create_with_history(**params: Any) -> Any:
+        call = _begin(history, params, asynchronous=True)
         if call is None:
             return await create(**params)
-        params["messages"] = await arun(call.prepare(incoming_wires(params.get("messages") or ()), params))
-        return await _awaited(create(**params), call, params)
+        incoming = call.surface.drafts(params.get("messages") or ())
+        return await arun(
+            perform(call, incoming, Received(call, params), lambda sent: create(**{**params, "messages": sent}))
+        )
 
     return create_with_history
 
 
-async def _awaited(awaitable: Any, call: Call, params: Mapping[str, Any]) -> Any:
-    result = await awaitable
-    if is_stream(result, params):
-        return listening(result, call, params)
-    attach(result, call.info)
-    await arun(call.save(answer_of(result)))
-    raise_if_asked(call, result)
-    return result
+async def _awaited(awaitable: Any, received: Received) -> Any:
+    try:
+        result = await awaitable
+    except BaseException:
+        received.leave()
+        raise
+    return await arun(conclude(received, result))
 
 
-def is_stream(result: Any, params: Mapping[str, Any]) -> bool:
-    return bool(params.get("stream")) and (hasattr(type(result), "__iter__") or hasattr(type(result), "__aiter__"))
-
-
-def listening(stream: Any, call: Call, params: Mapping[str, Any]) -> ListeningStream | AsyncListeningStream:
-    """What the caller gets in the place of a foreign stream."""
-    kind = AsyncListeningStream if hasattr(type(stream), "__aiter__") else ListeningStream
-    return kind(stream, call, params)
-
-
-class ListeningStream:
-    """A foreign stream, listened to; its other attributes are the stream's own."""
-
-    def __init__(self, stream: Any, call: Call, request: Mapping[str, Any]) -> None:
-        self._stream = stream
-        self._listening = ListeningIterator(iter(stream), StreamRecorder(call, request))
-        attach(self, call.info)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._listening)
-
-    def __next__(self) -> Any:
-        return next(self._listening)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._listening.close()
-
-
-class AsyncListeningStream:
-    """Async `ListeningStream`."""
-
-    def __init__(self, stream: Any, call: Call, request: Mapping[str, Any]) -> None:
-        self._stream = stream
-        self._listening = AsyncListeningIterator(aiter(stream), StreamRecorder(call, request))
-        attach(self, call.info)
-
-    def __aiter__(self) -> AsyncListeningIterator:
-        return aiter(self._listening)
-
-    async def __anext__(self) -> Any:
-        return await anext(self._listening)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._listening.aclose()
-
-
-def _begin(history: ClientHistory, thread_id: Any, merge: Any, params: dict[str, Any]) -> Call | None:
-    resolved = history.resolve(thread_id, pop_header(params), Scope())
+def _begin(history: ClientHistory, params: dict[str, Any], *, asynchronous: bool = False) -> Call | None:
+    ours = taken_out(params)
+    resolved = history.resolve(ours.thread_id, pop_header(params), Scope())
     if resolved is None:
         return None
-    return Call(history, resolved, Scope(), "", merge)
+    return Call(history, resolved, Scope(), "", ours, CHAT, asynchronous=asynchronous)
 
 
 def _set_mark(completions: Any, history: ClientHistory) -> None:

@@ -15,6 +15,13 @@ class ThreadNotGivenWarning(UserWarning):
     """A call named no thread, so a new one was made for it; the message names it."""
 
 
+class PatchedClientWarning(UserWarning):
+    """A client was instrumented before it was wrapped: wrap with_history first, then instrument.
+
+    Its calls are traced and remembered all the same; those of its copies and of `beta` are not traced.
+    """
+
+
 class Explains(Protocol):
     def explanation(self) -> Explanation: ...
 
@@ -25,7 +32,7 @@ class HistoryInfo:
 
     `saved` turns True when the turn is stored. `message_ids` are the messages stored by this call, in order, the answer
     last. `injected` counts the stored messages that were sent, the block included. `error` is why the turn could not be
-    stored (it is kept and tried again).
+    stored (it is kept and tried again). `version` is the thread's with the turn, to be expected by the next call.
     """
 
     thread_id: str
@@ -33,6 +40,7 @@ class HistoryInfo:
     injected: int = 0
     saved: bool = False
     error: Exception | None = None
+    version: int | None = None
     prepared: Explains | None = field(default=None, repr=False, compare=False)
     _context: Explanation | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -51,17 +59,23 @@ class HistoryInfo:
 
 
 def history_of(response: Any) -> HistoryInfo:
-    """What was done for the call of this response or stream; `ResourceNotFoundError` without a wrapped client.
+    """What was done for the call of this response, raw or not, or stream; `ResourceNotFoundError` when there is none.
 
     A call made with `thread_id=None` has no history, and neither has its response.
     """
-    info = getattr(response, "__dict__", {}).get(_ATTRIBUTE)
+    info = _noted(response)
+    if info is None:  # what the SDK's `.stream()` gives reads the stream of the call
+        info = _noted(getattr(response, "__dict__", {}).get("_raw_stream"))
     if not isinstance(info, HistoryInfo):
         raise ResourceNotFoundError(
             f"this {type(response).__name__} carries no history: it did not come from a client made by with_history(), "
             "or its call was made with thread_id=None"
         )
     return info
+
+
+def _noted(response: Any) -> Any:
+    return getattr(response, "__dict__", {}).get(_ATTRIBUTE)
 
 
 def attach(response: Any, info: HistoryInfo) -> None:

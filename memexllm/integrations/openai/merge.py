@@ -16,15 +16,15 @@ from typing import Any, Literal
 from memexllm.algorithms.base import CUT
 from memexllm.core.exchanges import call_ids
 from memexllm.core.flow import Flow
-from memexllm.core.wire import BLOCK_ROLES, MessageRow
-from memexllm.history.context import BLOCK, Block, Loaded, load_beginning
+from memexllm.core.wire import BLOCK_ROLES, Draft, MessageRow
+from memexllm.history.context import BLOCK, Block, Loaded, load_beginning, load_turn
 
 MergeMode = Literal["auto", "append", "replace"]
 MERGE_MODES = ("auto", "append", "replace")
 DIVERGED = "diverged"
 
 Wire = dict[str, Any]
-RowsOf = Callable[[Sequence[Wire]], list[MessageRow]]
+RowsOf = Callable[[Sequence[Draft]], list[MessageRow]]
 
 
 class RepeatedDivergenceWarning(UserWarning):
@@ -53,13 +53,18 @@ class _Continuation:
     """How the messages after the block go on from the thread."""
 
     history: list[MessageRow]
-    new: list[Wire]
+    new: list[Draft]
     supersede_from: int | None = None
     diverged_at: int | None = None
 
 
-def merge(loaded: Loaded, incoming: Sequence[Wire], mode: MergeMode, rows_of: RowsOf) -> Flow[Merged]:
-    """`incoming` against `loaded`; `rows_of` makes rows of messages that are stored for the first time."""
+def merge(
+    loaded: Loaded, incoming: Sequence[Draft], mode: MergeMode, rows_of: RowsOf, turn_id: str | None = None
+) -> Flow[Merged]:
+    """`incoming` against `loaded`; `rows_of` makes rows of messages that are stored for the first time.
+
+    A call of a turn that is stored, which begins with the turn's first message again, takes the turn's place.
+    """
     lead = _leading_block(incoming)
     if mode == "replace":
         continuation = _Continuation([], list(incoming[lead:]), None if loaded.head is None else 0)
@@ -72,33 +77,37 @@ def merge(loaded: Loaded, incoming: Sequence[Wire], mode: MergeMode, rows_of: Ro
             lead = 0
             continuation = _Continuation(loaded.rows, list(incoming[overlap:]))
         else:
-            continuation = yield from _continue(loaded, incoming[lead:])
+            continuation = yield from _continue(loaded, incoming[lead:], turn_id)
     return _changes(loaded, list(incoming[:lead]), continuation, rows_of)
 
 
-def _continue(loaded: Loaded, rest: Sequence[Wire]) -> Flow[_Continuation]:
+def _continue(loaded: Loaded, rest: Sequence[Draft], turn_id: str | None) -> Flow[_Continuation]:
     stored = loaded.rows
     overlap = _overlap(stored, rest)
     if overlap or not rest:
         return _Continuation(stored, list(rest[overlap:]))
+    if turn_id is not None:
+        begun = yield from load_turn(loaded, turn_id)
+        if begun is not None and fingerprint(begun[1]["wire"]) == fingerprint(rest[0]["wire"]):
+            return _Continuation(begun[0], list(rest), begun[1].get("seq"))
     if stored and stored[-1].get("status") == "incomplete":
         asked = next((i for i in range(len(stored) - 1, -1, -1) if stored[i]["wire"].get("role") == "user"), None)
-        if asked is not None and fingerprint(stored[asked]["wire"]) == fingerprint(rest[0]):
+        if asked is not None and fingerprint(stored[asked]["wire"]) == fingerprint(rest[0]["wire"]):
             return _Continuation(stored[:asked], list(rest), stored[asked].get("seq"))
     if len(rest) > 1:
         beginning = yield from load_beginning(loaded, len(rest) + 1)
         shared = _shared_prefix(beginning, rest)
-        whole_list = shared >= 2 or (shared == 1 and any(wire.get("role") == "assistant" for wire in rest[1:]))
+        whole_list = shared >= 2 or (shared == 1 and any(each["wire"].get("role") == "assistant" for each in rest[1:]))
         if whole_list and shared < len(beginning):
             return _Continuation(beginning[:shared], list(rest[shared:]), beginning[shared].get("seq"), shared)
     return _Continuation(stored, list(rest))
 
 
-def _changes(loaded: Loaded, lead: list[Wire], continuation: _Continuation, rows_of: RowsOf) -> Merged:
+def _changes(loaded: Loaded, lead: list[Draft], continuation: _Continuation, rows_of: RowsOf) -> Merged:
     state: dict[str, Any] = {}
     cut_from = continuation.supersede_from
     block = loaded.block
-    changed = bool(lead) and [fingerprint(wire) for wire in lead] != [fingerprint(wire) for wire in block.wires]
+    changed = bool(lead) and _fingerprints(lead) != _fingerprints(block.drafts)
     if changed:
         block = Block(lead)
     # Superseding the tail would take a block with it that was stored later than the messages it stands before.
@@ -106,10 +115,10 @@ def _changes(loaded: Loaded, lead: list[Wire], continuation: _Continuation, rows
         changed = True
     if loaded.unread:  # sent, and not stored: the block it would replace is not known
         changed = False
-    to_store = rows_of(block.wires) if changed else []
+    to_store = rows_of(block.drafts) if changed else []
     if not loaded.unread and (changed or not block.known):
         seqs: list[Any] = [{"$new": index} for index in range(len(to_store))] if changed else block.seqs
-        state[BLOCK] = {"messages": block.wires, "seqs": seqs, "hash": _hash(block.wires) if block.wires else None}
+        state[BLOCK] = _named(block, seqs)
     if cut_from is not None and loaded.state.get(CUT, 0) > cut_from:
         state[CUT] = 0
     if continuation.diverged_at is not None:
@@ -144,19 +153,31 @@ def fingerprint(wire: Wire) -> Hashable:
     )
 
 
-def _leading_block(incoming: Sequence[Wire]) -> int:
+def _named(block: Block, seqs: Sequence[Any]) -> dict[str, Any]:
+    """What the thread's state keeps of its block: by value, for it is sent with every call."""
+    wires = [draft["wire"] for draft in block.drafts]
+    named: dict[str, Any] = {"messages": wires, "seqs": seqs, "hash": _hash(wires) if wires else None}
+    items = {str(index): draft["items"] for index, draft in enumerate(block.drafts) if "items" in draft}
+    return {**named, "items": items} if items else named
+
+
+def _fingerprints(drafts: Sequence[Draft]) -> list[Hashable]:
+    return [fingerprint(draft["wire"]) for draft in drafts]
+
+
+def _leading_block(incoming: Sequence[Draft]) -> int:
     count = 0
-    while count < len(incoming) and incoming[count].get("role") in BLOCK_ROLES:
+    while count < len(incoming) and incoming[count]["wire"].get("role") in BLOCK_ROLES:
         count += 1
     return count
 
 
-def _overlap(stored: Sequence[MessageRow], incoming: Sequence[Wire]) -> int:
+def _overlap(stored: Sequence[MessageRow], incoming: Sequence[Draft]) -> int:
     """The largest k for which the last k stored messages are the first k incoming ones."""
     size = min(len(stored), len(incoming))
     if size == 0:
         return 0
-    pattern = [fingerprint(wire) for wire in incoming[:size]]
+    pattern = _fingerprints(incoming[:size])
     # The prefix function of Knuth, Morris and Pratt: one pass, however much the messages repeat.
     borders = [0] * size
     matched = 0
@@ -174,10 +195,10 @@ def _overlap(stored: Sequence[MessageRow], incoming: Sequence[Wire]) -> int:
     return matched
 
 
-def _shared_prefix(beginning: Sequence[MessageRow], rest: Sequence[Wire]) -> int:
+def _shared_prefix(beginning: Sequence[MessageRow], rest: Sequence[Draft]) -> int:
     shared = 0
-    for row, wire in zip(beginning, rest, strict=False):
-        if fingerprint(row["wire"]) != fingerprint(wire):
+    for row, draft in zip(beginning, rest, strict=False):
+        if fingerprint(row["wire"]) != fingerprint(draft["wire"]):
             break
         shared += 1
     return shared

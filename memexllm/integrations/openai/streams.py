@@ -15,7 +15,6 @@ from memexllm.core.errors import HistoryWriteError
 from memexllm.core.flow import Flow, arun, in_step, run
 from memexllm.core.wire import Status
 from memexllm.integrations.openai.call import Call
-from memexllm.integrations.openai.chunks import Chunks
 
 _background: set[asyncio.Task[None]] = set()
 
@@ -29,17 +28,14 @@ class StreamRecorder:
 
     def __init__(self, call: Call, request: Mapping[str, Any]) -> None:
         self.call = call
-        self._n_choices = request.get("n") or 1
-        options = request.get("stream_options")
-        self._include_usage = isinstance(options, Mapping) and bool(options.get("include_usage"))
-        self._chunks = Chunks()
+        self._said = call.surface.listener(request)
         self._n_stored = 0
         self._answer_id: str | None = None
         self._complete = False
         self._lock = threading.Lock()
         self._wanted: Status | None = None
         self._storing = False
-        call.history.watch(self)
+        call.outbox.watch(self)
 
     @property
     def thread_id(self) -> str:
@@ -47,43 +43,43 @@ class StreamRecorder:
 
     def hear(self, chunk: Any) -> bool:
         """Whether the answer is complete with this chunk and has to be stored before it is handed out."""
-        turning_point = self._chunks.add(chunk)
-        return (
-            turning_point
-            and not self._complete
-            and self._chunks.n_finished >= self._n_choices
-            and (not self._include_usage or self._chunks.usage is not None)
-        )
+        return self._said.add(chunk) and not self._complete
 
     def finish(self) -> Flow[None]:
         """Store the whole answer. What a server says after it replaces it when the stream ends."""
         self._complete = True
-        return self._store("complete")
+        yield from self._store("complete")
+        self.call.leave()
 
     def interrupt(self) -> Flow[None]:
         """Store what was said so far; nothing when nothing was said, or nothing new."""
-        if self._has_news:
-            yield from self.finish() if self._chunks.finished else self._store("incomplete")
+        try:
+            if self._has_news:
+                yield from self.finish() if self._said.finished else self._store("incomplete")
+            elif self._answer_id is None:
+                yield from self.call.withdraw()
+        finally:
+            self.call.leave()
 
     def end(self) -> None:
         """The stream was closed or its reader is gone: store what was said, with the next call when now is no time."""
-        if not self._has_news:
+        if not self._has_news and not self.call.under_way:
             return
-        history = self.call.history
+        outbox = self.call.outbox
         if in_step():  # a finaliser can run in the middle of a storage's own work
-            history.abandon(self)
-        elif not history.manager.port.asynchronous:
+            outbox.abandon(self)
+        elif not outbox.port.asynchronous:
             run(self.interrupt())
         elif (loop := _running_loop()) is not None:
             task = loop.create_task(arun(self.interrupt()))
             _background.add(task)
             task.add_done_callback(_background.discard)
         else:
-            history.abandon(self)
+            outbox.abandon(self)
 
     @property
     def _has_news(self) -> bool:
-        return self._chunks.n_said > self._n_stored and self._chunks.said_something
+        return self._said.n_said > self._n_stored and self._said.said_something
 
     def raise_if_unsaved(self) -> None:
         """With `on_write_error="raise"`, after the last chunk: a failed write never takes a chunk from the caller."""
@@ -111,14 +107,14 @@ class StreamRecorder:
             return wanted
 
     def _store_once(self, status: Status) -> Flow[None]:
-        self._n_stored = self._chunks.n_said
-        answer = self._chunks.answer()
+        self._n_stored = self._said.n_said
+        answer = self._said.answer()
         if self._answer_id is None:
             turn = self.call.turn(answer, status)
             self._answer_id = self.call.info.message_ids[-1]
-            yield from self.call.history.write(turn)
+            yield from self.call.outbox.write(turn)
         else:
-            yield from self.call.history.write(self.call.later_turn(answer, status, self._answer_id))
+            yield from self.call.outbox.write(self.call.later_turn(answer, status, self._answer_id))
 
 
 class ListeningIterator:
@@ -206,10 +202,10 @@ def listen(stream: Any, call: Call, request: Mapping[str, Any], *, asynchronous:
     stream._iterator = kind(stream._iterator, recorder)
     response = getattr(stream, "response", None)
     if response is not None:
-        _watch_close(response, recorder, asynchronous=asynchronous)
+        watch_close(response, recorder, asynchronous=asynchronous)
 
 
-def _watch_close(response: Any, recorder: StreamRecorder, *, asynchronous: bool) -> None:
+def watch_close(response: Any, recorder: StreamRecorder, *, asynchronous: bool) -> None:
     if asynchronous:
         inner_aclose = response.aclose
 

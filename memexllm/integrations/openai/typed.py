@@ -12,7 +12,7 @@ overloads of `create` are written once, over what one call and one stream of it 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Literal, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
 from openai import AsyncOpenAI, AsyncStream, OpenAI, Stream
 from openai._client import (
@@ -45,10 +45,17 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ParsedChatCom
 from openai.types.chat.completion_create_params import ResponseFormat
 
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
-from memexllm.integrations.openai._params import LeftOut, MaybeStreamed, NotStreamed, Params, Streamed
+from memexllm.integrations.openai._ours import LeftOut
+from memexllm.integrations.openai._params import MaybeStreamed, NotStreamed, Params, Streamed
+from memexllm.integrations.openai.typed_responses import (
+    TypedAsyncRawResponses,
+    TypedAsyncResponses,
+    TypedAsyncStreamedResponses,
+    TypedRawResponses,
+    TypedResponses,
+    TypedStreamedResponses,
+)
 
-Merge = Literal["auto", "append", "replace"]
-ThreadId = str | None | LeftOut
 Answer = TypeVar("Answer", covariant=True)
 Chunks = TypeVar("Chunks", covariant=True)
 
@@ -57,17 +64,11 @@ class Create(Protocol[Answer, Chunks]):
     """`create` of any client: with `stream=True` it gives chunks, else an answer."""
 
     @overload
-    def __call__(
-        self, *, thread_id: ThreadId = ..., merge: Merge | None = ..., **params: Unpack[NotStreamed]
-    ) -> Answer: ...
+    def __call__(self, **params: Unpack[NotStreamed]) -> Answer: ...
     @overload
-    def __call__(
-        self, *, thread_id: ThreadId = ..., merge: Merge | None = ..., **params: Unpack[Streamed]
-    ) -> Chunks: ...
+    def __call__(self, **params: Unpack[Streamed]) -> Chunks: ...
     @overload
-    def __call__(
-        self, *, thread_id: ThreadId = ..., merge: Merge | None = ..., **params: Unpack[MaybeStreamed]
-    ) -> Answer | Chunks: ...
+    def __call__(self, **params: Unpack[MaybeStreamed]) -> Answer | Chunks: ...
 
 
 class TypedRawCompletions(CompletionsWithRawResponse):
@@ -76,8 +77,6 @@ class TypedRawCompletions(CompletionsWithRawResponse):
     def parse(
         self,
         *,
-        thread_id: ThreadId = ...,
-        merge: Merge | None = ...,
         response_format: type[ResponseFormatT] | LeftOut = ...,
         **params: Unpack[Params],
     ) -> LegacyAPIResponse[ParsedChatCompletion[ResponseFormatT]]: ...
@@ -92,8 +91,6 @@ class TypedStreamedCompletions(CompletionsWithStreamingResponse):
     def parse(
         self,
         *,
-        thread_id: ThreadId = ...,
-        merge: Merge | None = ...,
         response_format: type[ResponseFormatT] | LeftOut = ...,
         **params: Unpack[Params],
     ) -> ResponseContextManager[APIResponse[ParsedChatCompletion[ResponseFormatT]]]: ...
@@ -105,8 +102,6 @@ class TypedCompletions(Completions):
     def parse(
         self,
         *,
-        thread_id: ThreadId = ...,
-        merge: Merge | None = ...,
         response_format: type[ResponseFormatT] | LeftOut = ...,
         **params: Unpack[Params],
     ) -> ParsedChatCompletion[ResponseFormatT]: ...
@@ -114,8 +109,6 @@ class TypedCompletions(Completions):
     def stream(
         self,
         *,
-        thread_id: ThreadId = ...,
-        merge: Merge | None = ...,
         response_format: ResponseFormat | type[ResponseFormatT] | LeftOut = ...,
         **params: Unpack[Params],
     ) -> ChatCompletionStreamManager[ResponseFormatT]: ...
@@ -157,10 +150,16 @@ class TypedRawClient(OpenAIWithRawResponse):
     @cached_property
     def chat(self) -> TypedRawChat: ...
 
+    @cached_property
+    def responses(self) -> TypedRawResponses: ...
+
 
 class TypedStreamedClient(OpenAIWithStreamedResponse):
     @cached_property
     def chat(self) -> TypedStreamedChat: ...
+
+    @cached_property
+    def responses(self) -> TypedStreamedResponses: ...
 
 
 class HistoryOpenAI(OpenAI):
@@ -171,6 +170,9 @@ class HistoryOpenAI(OpenAI):
 
     @cached_property
     def beta(self) -> TypedBeta: ...
+
+    @cached_property
+    def responses(self) -> TypedResponses: ...
 
     @cached_property
     def with_raw_response(self) -> TypedRawClient: ...
@@ -205,8 +207,6 @@ class TypedAsyncRawCompletions(AsyncCompletionsWithRawResponse):
     async def parse(
         self,
         *,
-        thread_id: ThreadId = ...,
-        merge: Merge | None = ...,
         response_format: type[ResponseFormatT] | LeftOut = ...,
         **params: Unpack[Params],
     ) -> LegacyAPIResponse[ParsedChatCompletion[ResponseFormatT]]: ...
@@ -221,8 +221,6 @@ class TypedAsyncStreamedCompletions(AsyncCompletionsWithStreamingResponse):
     def parse(
         self,
         *,
-        thread_id: ThreadId = ...,
-        merge: Merge | None = ...,
         response_format: type[ResponseFormatT] | LeftOut = ...,
         **params: Unpack[Params],
     ) -> AsyncResponseContextManager[AsyncAPIResponse[ParsedChatCompletion[ResponseFormatT]]]: ...
@@ -234,8 +232,6 @@ class TypedAsyncCompletions(AsyncCompletions):
     async def parse(
         self,
         *,
-        thread_id: ThreadId = ...,
-        merge: Merge | None = ...,
         response_format: type[ResponseFormatT] | LeftOut = ...,
         **params: Unpack[Params],
     ) -> ParsedChatCompletion[ResponseFormatT]: ...
@@ -243,8 +239,6 @@ class TypedAsyncCompletions(AsyncCompletions):
     def stream(
         self,
         *,
-        thread_id: ThreadId = ...,
-        merge: Merge | None = ...,
         response_format: ResponseFormat | type[ResponseFormatT] | LeftOut = ...,
         **params: Unpack[Params],
     ) -> AsyncChatCompletionStreamManager[ResponseFormatT]: ...
@@ -286,10 +280,16 @@ class TypedAsyncRawClient(AsyncOpenAIWithRawResponse):
     @cached_property
     def chat(self) -> TypedAsyncRawChat: ...
 
+    @cached_property
+    def responses(self) -> TypedAsyncRawResponses: ...
+
 
 class TypedAsyncStreamedClient(AsyncOpenAIWithStreamedResponse):
     @cached_property
     def chat(self) -> TypedAsyncStreamedChat: ...
+
+    @cached_property
+    def responses(self) -> TypedAsyncStreamedResponses: ...
 
 
 class AsyncHistoryOpenAI(AsyncOpenAI):
@@ -300,6 +300,9 @@ class AsyncHistoryOpenAI(AsyncOpenAI):
 
     @cached_property
     def beta(self) -> TypedAsyncBeta: ...
+
+    @cached_property
+    def responses(self) -> TypedAsyncResponses: ...
 
     @cached_property
     def with_raw_response(self) -> TypedAsyncRawClient: ...

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from memexllm.core.errors import ValidationError
-from memexllm.core.wire import MessageRow, plain
+from memexllm.core.wire import Draft, MessageRow, plain
 
 ReplayReasoning = Literal["auto", "always", "never"]
 Wire = dict[str, Any]
@@ -28,14 +28,14 @@ _USUAL = frozenset({"role", "content", "name"})
 _VERSION = re.compile(r"[-@:_]?(\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|v?\d+(\.\d+)*|latest|preview)$")
 
 
-def incoming_wires(messages: Any) -> list[Wire]:
+def drafts_of_messages(messages: Any) -> list[Draft]:
     """The caller's messages as plain JSON of their own: what the SDK's transform makes of them.
 
     The SDK renames and reformats nothing in a message, so a plain copy is what it would send, and costs a hundredth.
     """
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
         raise ValidationError(f"messages must be a list of messages, got {type(messages).__name__}")
-    wires: list[Wire] = []
+    drafts: list[Draft] = []
     for message in messages:
         wire = _copied(message) if type(message) is dict else plain(message)
         if type(wire) is not dict:
@@ -44,8 +44,8 @@ def incoming_wires(messages: Any) -> list[Wire]:
             )
         if not isinstance(wire.get("role"), str | None):
             raise ValidationError(f"a message's role is a string, not {type(wire['role']).__name__}")
-        wires.append(wire)
-    return wires
+        drafts.append({"wire": wire})
+    return drafts
 
 
 def _copied(message: Wire) -> Wire:
@@ -88,7 +88,7 @@ def sendable(row: MessageRow, target: Sequence[str | None], replay_reasoning: Re
     dropped = {key for key in wire if key in _NEVER_SENT or (key in _EMPTY_UNLESS_SET and not wire[key])}
     if "origin" in row:
         dropped |= _misshapen(wire)
-    if not _may_replay_reasoning(row, target, replay_reasoning):
+    if not may_replay_reasoning(row, target, replay_reasoning):
         dropped |= REASONING_KEYS & wire.keys()
     sent = {key: value for key, value in wire.items() if key not in dropped}
     if "tool_calls" in sent:
@@ -108,7 +108,7 @@ def model_family(model: str | None) -> str:
         name = shorter
 
 
-def _may_replay_reasoning(row: MessageRow, target: Sequence[str | None], replay: ReplayReasoning) -> bool:
+def may_replay_reasoning(row: MessageRow, target: Sequence[str | None], replay: ReplayReasoning) -> bool:
     if replay != "auto":
         return replay == "always"
     origin = row.get("origin")

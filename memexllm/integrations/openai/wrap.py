@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError, NoStorageError
 from memexllm.core.exchanges import Orphans
-from memexllm.history.manager import AsyncHistoryManager, HistoryManager, opened
+from memexllm.history.base import StorageLike, opened
+from memexllm.history.manager import AsyncHistoryManager, HistoryManager
 from memexllm.integrations.openai.client_history import (
     DEFAULT_ALGORITHM,
     ClientHistory,
@@ -22,8 +21,8 @@ from memexllm.integrations.openai.client_history import (
 )
 from memexllm.integrations.openai.duck import history_on_duck, shadowed
 from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
+from memexllm.integrations.openai.patches import is_sdk_client, warn_if_instrumented
 from memexllm.integrations.openai.wire import ReplayReasoning
-from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 from memexllm.storage.port import StoragePort
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from memexllm.integrations.openai.typed import AsyncHistoryOpenAI, HistoryOpenAI
 
-StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
 P = ParamSpec("P")
 
 
@@ -82,11 +80,12 @@ class Wrapper:
     def __call__(self, client: Any) -> Any:
         if inspect.isroutine(client):
             return self._decorated(client)
-        if _is_sdk_client(client):
+        if is_sdk_client(client):
             return self._wrapped(client)
         known = history_on_duck(client)
         if known is not None:
             return _same_or_refused(client, known, self._history(known.is_async))
+        warn_if_instrumented(client)
         return shadowed(client, self._history(False))
 
     def _wrapped(self, client: Any) -> Any:
@@ -104,6 +103,7 @@ class Wrapper:
                 f"{type(history.manager.storage).__name__} is asynchronous, and {type(client).__name__} is not; "
                 "wrap an AsyncOpenAI, or use a synchronous storage"
             )
+        warn_if_instrumented(client)
         return wrapped(client, history)
 
     def _decorated(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,6 +132,8 @@ class _Arguments(TypedDict, total=False):
     orphans: Orphans
     on_read_error: Literal["raise", "ignore"]
     on_write_error: Literal["warn", "raise"]
+    serialize: bool
+    journal: bool
     replay_reasoning: ReplayReasoning
     inject: Inject
 
@@ -156,6 +158,8 @@ def with_history(
     orphans: Orphans = "drop",
     on_read_error: Literal["raise", "ignore"] = "raise",
     on_write_error: Literal["warn", "raise"] = "warn",
+    serialize: bool = False,
+    journal: bool = False,
     replay_reasoning: ReplayReasoning = "auto",
     inject: Inject = "auto",
 ) -> Any:
@@ -176,6 +180,8 @@ def with_history(
     - `on_read_error`: raise `HistoryReadError` before the request, or send without history.
     - `on_write_error`: return the answer and keep the turn for the next call, or raise `HistoryWriteError`, which
       carries the answer.
+    - `serialize`: calls on one thread wait for each other, within this process; a stream until it is read or closed.
+    - `journal`: what a call brings is stored before its request, with the status `pending`.
     - `replay_reasoning`: `"auto"` sends reasoning back only to the server and model family it came from.
     - `inject`: where history enters the SDK; `"auto"` is early when somebody has patched `create`.
     """
@@ -188,7 +194,18 @@ def with_history(
             "give either history_manager, which has a storage and an algorithm, or those themselves"
         )
     options = _checked(
-        Options(thread_id, on_missing_thread, merge, orphans, on_read_error, on_write_error, replay_reasoning, inject)
+        Options(
+            thread_id,
+            on_missing_thread,
+            merge,
+            orphans,
+            on_read_error,
+            on_write_error,
+            serialize,
+            journal,
+            replay_reasoning,
+            inject,
+        )
     )
     made: dict[bool, ClientHistory] = {}
     place: Any = None if storage is None else opened(storage)
@@ -213,12 +230,6 @@ def _checked(options: Options) -> Options:
         if value not in choices:
             raise ConfigurationError(f"{name} is one of {', '.join(map(repr, choices))}, not {value!r}")
     return options
-
-
-def _is_sdk_client(client: Any) -> bool:
-    """By its type: a `MagicMock(spec=OpenAI)` passes isinstance() and is no client of the SDK's."""
-    openai = sys.modules.get("openai")
-    return openai is not None and issubclass(type(client), openai.OpenAI | openai.AsyncOpenAI)
 
 
 def _same_or_refused(client: Any, known: ClientHistory, asked: ClientHistory) -> Any:

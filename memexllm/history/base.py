@@ -1,0 +1,114 @@
+"""What both managers are made of, and how a storage, a path or a URL becomes the storage they use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from memexllm.algorithms.base import BaseAlgorithm
+from memexllm.algorithms.foreign import as_algorithm
+from memexllm.core.errors import ConfigurationError, NoStorageError
+from memexllm.core.models import Message
+from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
+from memexllm.history import flows
+from memexllm.history.binding import bind_thread
+from memexllm.storage.base import AsyncBaseStorage, BaseStorage
+from memexllm.storage.port import StoragePort
+
+StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
+
+
+class ManagerBase:
+    """What both managers are made of. `clock` and `id_source` give times and ids; tests hand in their own."""
+
+    def __init__(
+        self,
+        storage: StorageLike,
+        algorithm: BaseAlgorithm | None = None,
+        *,
+        clock: Clock = utc_now,
+        id_source: IdSource = new_id,
+    ) -> None:
+        self.port = StoragePort(opened(storage))
+        self.algorithm = algorithm
+        self.clock = clock
+        self.micros: Callable[[], int] = micros_now if clock is utc_now else lambda: to_micros(clock())
+        self.id_source = id_source
+
+    @property
+    def storage(self) -> Any:
+        return self.port.storage
+
+    @property
+    def chooser(self) -> BaseAlgorithm | None:
+        """`algorithm` with every method of the contract, also when it is an object that has those of 0.1 only."""
+        return as_algorithm(self.algorithm)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.storage!r}, algorithm={self.algorithm!r})"
+
+    def thread(self, thread_id: str) -> AbstractContextManager[str]:
+        """`with manager.thread("alice-1"):` makes it the thread of every wrapped client over this storage.
+
+        Bound for the current task or thread only. A `thread_id` given to a call wins.
+        """
+        return bind_thread(self.storage, flows.checked_thread_id(thread_id))
+
+    def _said_anew(self, message: Message, wire: Mapping[str, Any]) -> Message:
+        """Another message, said now, with what was ours of `message`."""
+        return Message(
+            wire=wire,
+            id=self.id_source(),
+            created_at=self.clock(),
+            metadata=message.metadata,
+            pinned=message.pinned,
+            turn_id=message.turn_id,
+        )
+
+    def _message(
+        self,
+        content: str | Sequence[Mapping[str, Any]] | None,
+        role: str,
+        metadata: Mapping[str, Any] | None,
+        tool_calls: Sequence[Mapping[str, Any]] | None,
+        tool_call_id: str | None,
+        function_call: Mapping[str, Any] | None,
+        name: str | None,
+    ) -> Message:
+        return Message(
+            content,
+            role,
+            metadata=metadata,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            function_call=function_call,
+            name=name,
+            id=self.id_source(),
+            created_at=self.clock(),
+        )
+
+
+def opened(storage: Any) -> Any:
+    """A storage object as it is; a path, `:memory:` or a `sqlite:///` or `memory:` URL made into one."""
+    if storage is None:
+        raise NoStorageError("Storage can not be None; give a storage, or a path such as 'chat.db'")
+    # A MagicMock in the place of a storage has __fspath__ as well.
+    if not isinstance(storage, str | os.PathLike) or hasattr(storage, "save_thread"):
+        return storage
+    place = os.fspath(storage)
+    if place.startswith("memory:"):
+        from memexllm.storage.memory import MemoryStorage
+
+        return MemoryStorage()
+    from memexllm.storage.sqlite import SQLiteStorage
+
+    if place.startswith("sqlite://"):
+        # sqlite:///relative and sqlite:////absolute, as SQLAlchemy reads them; sqlite:// alone is in memory.
+        return SQLiteStorage(place.removeprefix("sqlite://").removeprefix("/") or ":memory:")
+    if "://" in place:
+        raise ConfigurationError(
+            f"no storage is known for {place.split('://')[0]!r} URLs; use sqlite:///chat.db, memory: or an object"
+        )
+    return SQLiteStorage(place)

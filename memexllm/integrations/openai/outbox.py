@@ -1,0 +1,227 @@
+"""What was said and is not stored yet: turns that wait for their storage, and streams that are being read.
+
+It belongs to the storage, not to a client: a client that is wrapped anew for each request finds what the one before
+could not store.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from pydantic_core import to_json
+
+from memexllm.algorithms.base import BaseAlgorithm
+from memexllm.core.errors import ConcurrencyError, MemexLLMError, StorageError
+from memexllm.core.flow import Flow, run
+from memexllm.core.models import Message
+from memexllm.core.wire import MessageRow
+from memexllm.history.editing import finish_message
+from memexllm.history.observing import show_new
+from memexllm.history.settling import settled_by
+from memexllm.integrations.openai.info import HistoryInfo
+from memexllm.integrations.openai.turnstile import Turnstile
+from memexllm.storage.port import StoragePort
+
+MAX_PENDING_TURNS = 1000
+MAX_PENDING_BYTES = 64 * 2**20
+
+logger = logging.getLogger("memexllm.integrations.openai")
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One call's write: what `append_messages` is given, or a message that takes the place of `replaces`."""
+
+    thread_id: str
+    rows: list[MessageRow]
+    changes: dict[str, Any]
+    info: HistoryInfo
+    replaces: str | None = None
+    chooser: BaseAlgorithm | None = None
+    """Is shown what was stored, when it wants to be (`process_thread`)."""
+    attempted: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(to_json(row["wire"])) for row in self.rows)
+
+
+class Outbox:
+    """Of one storage, shared by every client over it."""
+
+    def __init__(self, port: StoragePort) -> None:
+        self.port = port
+        self._pending: deque[Turn] = deque()
+        self._open_streams: weakref.WeakSet[Any] = weakref.WeakSet()
+        # A SimpleQueue may be put to from a finaliser, whatever this thread is doing.
+        self._abandoned: SimpleQueue[Any] = SimpleQueue()
+        self._lock = threading.Lock()
+        self.turnstile = Turnstile()
+
+    def watch(self, stream: Any) -> None:
+        """Remember a stream that is being read, so that the next call on its thread can store what it has said."""
+        with self._lock:
+            self._open_streams.add(stream)
+
+    def abandon(self, stream: Any) -> None:
+        """Hold a stream nobody reads any more until the next call or `flush()` stores what it has said."""
+        self._abandoned.put(stream)
+
+    def settle(self, thread_id: str) -> Flow[None]:
+        """Before a call reads its thread: what earlier calls on it have said, and could not store, is stored."""
+        if self._open_streams:
+            with self._lock:
+                streams = [stream for stream in self._open_streams if stream.thread_id == thread_id]
+            for stream in streams:
+                yield from stream.interrupt()
+        yield from self._store_abandoned()
+        if self._pending:
+            yield from self.flush(thread_id)
+
+    def _store_abandoned(self) -> Flow[None]:
+        while not self._abandoned.empty():
+            yield from self._abandoned.get().interrupt()
+
+    def write(self, turn: Turn) -> Flow[None]:
+        """Store a turn after those of its thread that wait; one that fails twice is kept, logged, and said so."""
+        try:
+            try:
+                yield from self._store(turn)
+            except ConcurrencyError:
+                raise
+            except StorageError:
+                yield from self._store(turn)
+        except ConcurrencyError as error:
+            _note_failure(turn, error, "is not stored: another version was expected")
+        except StorageError as error:
+            _note_failure(turn, error, "is kept for the next call")
+            self._keep(turn)
+        except MemexLLMError as error:
+            _note_failure(turn, error, "is lost")
+
+    def flush(self, thread_id: str | None = None) -> Flow[None]:
+        """Store pending turns, oldest first; one that fails stays with those after it, and raises."""
+        yield from self._store_abandoned()
+        # A turn is taken while it is being stored: two calls that flush at once do not store it twice.
+        while (turn := self._take_pending(thread_id)) is not None:
+            settled = False
+            try:
+                yield from self._append(turn)
+                settled = True
+            except ConcurrencyError as error:
+                _note_failure(turn, error, "is not stored: another version was expected")
+                settled = True
+            except StorageError:
+                raise
+            except MemexLLMError as error:
+                _note_failure(turn, error, "is lost")
+                settled = True
+            finally:
+                if not settled:
+                    with self._lock:
+                        self._pending.appendleft(turn)
+                        _unsettled.add(self)
+
+    def _take_pending(self, thread_id: str | None) -> Turn | None:
+        with self._lock:
+            for index, turn in enumerate(self._pending):
+                if thread_id is None or turn.thread_id == thread_id:
+                    del self._pending[index]
+                    if not self._pending:
+                        _unsettled.discard(self)
+                    return turn
+        return None
+
+    def _keep(self, turn: Turn) -> None:
+        """Keep a turn that could not be stored for the next call, `flush()`, or the end of the process."""
+        dropped: list[Turn] = []
+        with self._lock:
+            self._pending.append(turn)
+            _unsettled.add(self)
+            while len(self._pending) > 1 and (
+                len(self._pending) > MAX_PENDING_TURNS
+                or sum(kept.size_bytes for kept in self._pending) > MAX_PENDING_BYTES
+            ):
+                dropped.append(self._pending.popleft())
+        for lost in dropped:
+            logger.error("what was said in thread %r is lost: more waits for the storage than is kept", lost.thread_id)
+
+    def _store(self, turn: Turn) -> Flow[None]:
+        if self._pending:
+            yield from self.flush(turn.thread_id)
+        yield from self._append(turn)
+
+    def _append(self, turn: Turn) -> Flow[None]:
+        """Store a turn once, also when an earlier attempt may have reached the storage."""
+        port = self.port
+        if turn.replaces is not None:
+            yield from finish_message(port, turn.thread_id, Message.from_row(turn.rows[0]))
+        else:
+            already_there = turn.attempted and (yield from self._is_stored(turn))
+            turn.attempted = True
+            if not already_there:
+                turn.info.version = yield port.append_messages(turn.thread_id, turn.rows, turn.changes)
+                yield from show_new(port, turn.chooser, turn.thread_id, [row["id"] for row in turn.rows])
+        turn.info.saved = True
+        turn.info.error = None
+
+    def _is_stored(self, turn: Turn) -> Flow[bool]:
+        reader = yield from self.port.read(turn.thread_id)
+        if reader is None or not turn.rows:
+            return False
+        newest: list[MessageRow] = yield reader.rows(limit=len(turn.rows) + MAX_PENDING_TURNS)
+        return turn.rows[0]["id"] in {row["id"] for row in newest}
+
+    @property
+    def has_unsettled(self) -> bool:
+        return bool(self._open_streams or self._pending) or not self._abandoned.empty()
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending) or not self._abandoned.empty()
+
+
+_outboxes: weakref.WeakValueDictionary[int, Outbox] = weakref.WeakValueDictionary()
+"""By the id of the storage, which an outbox keeps alive."""
+# Those with turns that wait: their clients may be gone before the process ends.
+_unsettled: set[Outbox] = set()
+_making = threading.Lock()
+
+
+def outbox_of(port: StoragePort) -> Outbox:
+    with _making:
+        found = _outboxes.get(id(port.storage))
+        if found is None:
+            found = _outboxes[id(port.storage)] = Outbox(port)
+            settled_by(port, found)
+        return found
+
+
+def _note_failure(turn: Turn, error: MemexLLMError, fate: str) -> None:
+    turn.info.error = error
+    turn.info.saved = False
+    logger.error(
+        "what was said in thread %r could not be stored (%s); it %s", turn.thread_id, type(error).__name__, fate
+    )
+
+
+@atexit.register
+def _flush_at_exit() -> None:
+    for outbox in list(_outboxes.values()):
+        if not outbox.has_pending:
+            continue
+        count = len(outbox._pending)
+        if outbox.port.asynchronous:
+            logger.error("%d turns could not be stored before the process ended", count)
+            continue
+        try:
+            run(outbox.flush())
+        except MemexLLMError as error:
+            logger.error("%d turns could not be stored before the process ended: %s", count, error)  # noqa: TRY400
