@@ -34,6 +34,7 @@ PUBLISHED_IMPORTS = [
     "from memexllm.storage.base import BaseStorage",
     "from memexllm.algorithms import BaseAlgorithm, FIFOAlgorithm",
     "from memexllm.integrations.openai import with_history",
+    "from memexllm.integrations.openai_agents import MemexSession",
     "from memexllm.utils.exceptions import StorageError",
     "from memexllm.core import Message, MessageRole, Thread",
     "from memexllm.core.models import TextContent, ImageContent, ToolCallContent, MessageContent, MessageRole",
@@ -154,7 +155,9 @@ def test_a_published_import_works_first(line: str) -> None:
     in_a_fresh_interpreter(line)
 
 
-@pytest.mark.parametrize("script", ["scripts/_env", "scripts/check", "scripts/demo", "scripts/test", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["scripts/_env", "scripts/check", "scripts/compat", "scripts/demo", "scripts/test", ".ci/run"]
+)
 def test_a_script_is_valid_bash(script: str) -> None:
     output("bash", "-n", script)
     assert os.access(ROOT / script, os.X_OK) == (script != "scripts/_env"), "only _env is sourced, not run"
