@@ -56,7 +56,19 @@ def advance(view: ContextView, marks: Marks, cost: Cost, cut: int) -> int:
         first -= 1
     if first < len(kept):
         return max(cut, _seq(view.exchanges[first]))
+    if any(kept) and _newest_fits(view, must, marks.high, cost):
+        return max(cut, _seq(view.exchanges[-1]))
     return max(cut, _last_seq(view.exchanges) + 1)
+
+
+def _newest_fits(view: ContextView, must: Sequence[bool], high: int, cost: Cost) -> bool:
+    """Pins can fill the low mark; the newest exchange is kept beside them as long as the high one allows."""
+    wanted = [*must[:-1], True]
+    sent = sum(map(cost, view.incoming))
+    sent += sum(
+        cost(row) for exchange, keep in zip(view.exchanges, wanted, strict=True) if keep for row in exchange.rows
+    )
+    return sent <= high
 
 
 def from_cut(view: ContextView, cut: int) -> list[bool]:
