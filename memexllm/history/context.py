@@ -87,8 +87,7 @@ def load(
                 rows = yield from _rows(reader, limit=at_least + len(block.seqs))
         elif reads.newest is not None:
             limit = max(reads.newest, at_least) + len(block.seqs)
-            rows = yield from _rows(reader, limit=limit)
-            whole = len(rows) < limit
+            rows, whole = yield from _newest(reader, limit)
         else:
             rows = yield from _rows(reader)
             whole = True
@@ -96,16 +95,11 @@ def load(
         rows = yield from from_a_whole_exchange(reader, rows)
     if not block.known:
         block = _block_at_the_front(rows) if whole else (yield from leading_block(reader))
-    # What a call has written down before its answer is no history until it has one (`journal`).
-    rows = [row for row in rows if row.get("status") != "pending"]
     noted = {} if PINS in head.state else {PINS: (yield from _pins(reader, rows if whole else None))}
     unbroken_from = 0 if whole else rows[0].get("seq", 0) if rows else sys.maxsize
     if not whole:
         rows = yield from _with_pinned(reader, rows, {**head.state, **noted}[PINS])
-    if block.seqs:
-        seqs = set(block.seqs)
-        rows = [row for row in rows if row.get("seq") not in seqs]
-    return Loaded(head, block, rows, whole, reader, unbroken_from=unbroken_from, noted=noted)
+    return Loaded(head, block, _history(rows, block), whole, reader, unbroken_from=unbroken_from, noted=noted)
 
 
 def _rows(reader: Reader, **bounds: Any) -> Flow[list[MessageRow]]:
@@ -116,24 +110,42 @@ def _rows(reader: Reader, **bounds: Any) -> Flow[list[MessageRow]]:
     return [message.row() for message in messages]
 
 
+def _newest(reader: Reader, limit: int) -> Flow[tuple[list[MessageRow], bool]]:
+    """The newest rows, `limit` of them said and answered, and whether those are all."""
+    asked = limit
+    while True:
+        rows = yield from _rows(reader, limit=asked)
+        n_pending = sum(row.get("status") == "pending" for row in rows)
+        if len(rows) < asked or asked - n_pending >= limit:
+            return rows, len(rows) < asked
+        asked = limit + n_pending
+
+
 def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
     """The first `count` rows of the thread's history."""
     if loaded.whole or loaded.reader is None:
         return loaded.rows[:count]
-    seqs = set(loaded.block.seqs)
-    rows: list[MessageRow] = yield from _rows(loaded.reader, after=-1, limit=count + len(seqs))
-    return [row for row in rows if row.get("seq") not in seqs][:count]
+    rows: list[MessageRow] = []
+    limit, last = count + len(loaded.block.seqs), -1
+    while len(rows) < count:
+        page: list[MessageRow] = yield from _rows(loaded.reader, after=last, limit=limit)
+        rows.extend(_history(page, loaded.block))
+        if len(page) < limit:
+            break
+        last = _seq_of(page[-1])
+    return rows[:count]
 
 
 def load_turn(loaded: Loaded, turn_id: str) -> Flow[tuple[list[MessageRow], MessageRow] | None]:
     """The history before a turn, and the turn's first message; None when no live message belongs to it."""
     rows = loaded.rows
+    before = rows[0].get("seq") if rows else None
     while rows and rows[0].get("turn_id") == turn_id and not loaded.whole and loaded.reader is not None:
-        page: list[MessageRow] = yield from _rows(loaded.reader, before=rows[0].get("seq"), limit=_OPENER_PAGE)
-        seqs = set(loaded.block.seqs)
-        rows = [*(row for row in page if row.get("seq") not in seqs), *rows]
+        page: list[MessageRow] = yield from _rows(loaded.reader, before=before, limit=_OPENER_PAGE)
+        rows = [*_history(page, loaded.block), *rows]
         if len(page) < _OPENER_PAGE:
             break
+        before = page[0].get("seq")
     for index, row in enumerate(rows):
         if row.get("turn_id") == turn_id:
             return rows[:index], row
@@ -277,9 +289,15 @@ def _is_result(row: MessageRow) -> bool:
     return row["wire"].get("role") in ("tool", "function")
 
 
+def _history(rows: Sequence[MessageRow], block: Block) -> list[MessageRow]:
+    """`rows` without the block, and without what a call wrote down and has no answer for yet (`journal`)."""
+    seqs = set(block.seqs)
+    return [row for row in rows if row.get("seq") not in seqs and row.get("status") != "pending"]
+
+
 def _seq_of(row: MessageRow) -> int:
     return row.get("seq", 0)
 
 
 def _is_user(row: MessageRow) -> bool:
-    return row["wire"].get("role") == "user"
+    return row["wire"].get("role") == "user" and row.get("status") != "pending"

@@ -204,10 +204,12 @@ def _newest_answer(reader: Reader) -> Flow[list[MessageRow]]:
         page: list[MessageRow] = yield reader.rows(limit=_PAGE, before=before)
         rows = [*page, *rows]
         whole = len(page) < _PAGE
-        opener = _opener(rows, whole=whole)
+        # What a call wrote down and got no answer for (`journal`) is no part of the conversation.
+        said = [row for row in rows if row.get("status") != "pending"]
+        opener = _opener(said, whole=whole)
         if opener is not None:
-            answered = (index for index in range(opener + 1, len(rows)) if _role(rows[index]) == "assistant")
-            return rows[next(answered, len(rows)) :]
+            answer = next((row for row in said[opener + 1 :] if _role(row) == "assistant"), None)
+            return [] if answer is None else [row for row in rows if _seq(row) >= _seq(answer)]
         if whole:
             raise ValidationError(f"thread {reader.head.id!r} has no user message that could be answered again")
         before = _seq(page[0])

@@ -6,20 +6,52 @@ import asyncio
 import logging
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memexllm import FIFOAlgorithm, HistoryManager, history_of, with_history
+from memexllm import FIFOAlgorithm, HistoryManager, MemoryStorage, history_of, with_history
 from memexllm.core.errors import HistoryReadError, HistoryWriteError, StorageError
 from tests.openai.storages import AsyncMemoryStorage, FailingStorage
-from tests.openai.talking import Talk, assistant, async_sdk_client, said, sdk_client, sent, system, user
+from tests.openai.talking import (
+    TOOLS,
+    Talk,
+    assistant,
+    async_sdk_client,
+    calling,
+    said,
+    sdk_client,
+    sent,
+    system,
+    tool,
+    user,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from memexllm.testing.server import OpenAIServer
+
+
+class FailingLater(MemoryStorage):
+    """`n_reads` more go through."""
+
+    n_reads = 1000
+
+    def read_head(self, thread_id: str) -> Any:
+        self._count()
+        return super().read_head(thread_id)
+
+    def read_messages(self, thread_id: str, **which: Any) -> Any:
+        self._count()
+        return super().read_messages(thread_id, **which)
+
+    def _count(self) -> None:
+        if not self.n_reads:
+            raise OSError("the disk is gone")
+        self.n_reads -= 1
 
 
 @pytest.fixture
@@ -43,6 +75,24 @@ class TestReading:
         assert server.requests == []
         talk.say(user("one"))
         assert talk.stored_contents() == ["one", "You said: one"]
+
+    @pytest.mark.parametrize(
+        "brought", [[tool("c2")], [user("one"), assistant("1"), user("TWO")]], ids=["a result", "an edited list"]
+    )
+    def test_whichever_read_fails_no_request_is_made(
+        self, server: OpenAIServer, talking: Callable[..., Talk], brought: list[Any]
+    ) -> None:
+        storage = FailingLater()
+        talk = talking(storage=storage, algorithm=FIFOAlgorithm(max_messages=2))
+        run_of_tools = [calling("c0"), tool("c0"), calling("c1"), tool("c1"), calling("c2")]
+        talk.seed(user("one"), assistant("1"), user("look"), *run_of_tools)
+        n_failed = 0
+        while not server.requests:
+            storage.n_reads = n_failed
+            with suppress(HistoryReadError):
+                talk.say(*brought, tools=TOOLS)
+            n_failed += not server.requests
+        assert n_failed > 2
 
     def test_ignored_it_is_sent_without_history_and_stored(
         self, server: OpenAIServer, talking: Callable[..., Talk], storage: FailingStorage

@@ -436,6 +436,28 @@ class TestAsyncStorage:
             assert said(server) == ["Tell me a story", text, "and then?"]
             await response.aclose()
 
+    @pytest.mark.parametrize("closing", [False, True])
+    async def test_what_a_left_stream_is_storing_is_waited_for(self, server: OpenAIServer, *, closing: bool) -> None:
+        storage = AsyncMemoryStorage()
+        async with async_sdk_client(server) as original:
+            client = with_history(original, storage=storage)
+            stream = await begin(client)
+            text = await aread_some(stream)
+            storage.may_write.clear()
+            async for _ in stream:
+                break
+            await storage.writing.wait()
+            next_one = asyncio.create_task(stream.close() if closing else say(client, "and then?"))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not next_one.done()
+            storage.may_write.set()
+            await next_one
+            thread = storage.inner.get_thread("t")
+            assert thread
+            assert (thread.messages[1].content or "").startswith(text)
+            assert closing or said(server) == [*(message.content for message in thread.messages[:2]), "and then?"]
+
     def test_collected_after_its_loop_has_ended_it_is_stored_by_flush(self, server: OpenAIServer) -> None:
         storage = AsyncMemoryStorage()
         original = async_sdk_client(server)

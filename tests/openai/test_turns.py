@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from memexllm import ConcurrencyError, HistoryManager, HistoryWriteError, MemoryStorage, history_of, with_history
+from memexllm import (
+    ConcurrencyError,
+    FIFOAlgorithm,
+    HistoryManager,
+    HistoryReadError,
+    HistoryWriteError,
+    MemoryStorage,
+    history_of,
+    with_history,
+)
 from memexllm.core.errors import OperationError, ValidationError
 from memexllm.testing.server import Answer, Gate, Hold, ServerError
+from tests.openai.storages import FailingStorage
 from tests.openai.talking import (
     TOOLS,
     Talk,
+    assistant,
     async_sdk_client,
     calling,
     said,
@@ -166,6 +177,23 @@ class TestOneAtATime:
         held.join()
         assert len(server.chat_requests) == 2
 
+    def test_past_a_stream_left_unread_a_storage_that_is_down_costs_nothing(self, server: OpenAIServer) -> None:
+        storage = FailingStorage()
+        with sdk_client(server) as original:
+            client: Any = with_history(original, storage=storage, serialize=True)
+            create = client.chat.completions.create
+            stream = create(model="gpt-4o", messages=[user("Tell me a story")], stream=True, thread_id="t")
+            for _ in range(3):
+                next(stream)
+            storage.failing_writes = -1
+            with pytest.raises(HistoryReadError):
+                create(model="gpt-4o", messages=[user("Never mind")], thread_id="t")
+            assert len(server.requests) == 1
+            storage.failing_writes = 0
+            stream.close()
+            create(model="gpt-4o", messages=[user("Never mind")], thread_id="t")
+        assert said(server)[0] == "Tell me a story"
+
     def test_a_failed_call_lets_the_next_one_in(self, talk_one_at_a_time: Talk, server: OpenAIServer) -> None:
         server.plan(ServerError(500))
         with pytest.raises(openai.InternalServerError):
@@ -252,6 +280,42 @@ class TestJournals:
         journaled_talk.say(user("Go on"), expected_version=journaled_talk.info.version)
         assert journaled_talk.info.saved
 
+    def test_another_version_is_told_as_such_when_it_comes_while_writing_down(self, server: OpenAIServer) -> None:
+        class Overtaken(MemoryStorage):
+            """Somebody else writes after the read of a call."""
+
+            def append_messages(self, thread_id: str, messages: Sequence[Message], **changes: Any) -> int:
+                if changes.get("expected_version") is not None:
+                    super().append_messages(thread_id, [], create={})
+                return super().append_messages(thread_id, messages, **changes)
+
+        client: Any = with_history(sdk_client(server), storage=Overtaken(), journal=True)
+        with pytest.raises(ConcurrencyError):
+            client.chat.completions.create(model="gpt-4o", messages=[user("Hello")], thread_id="t", expected_version=0)
+        assert server.requests == []
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_an_answer_that_comes_too_late_leaves_nothing_written_down(
+        self, server: OpenAIServer, *, streamed: bool
+    ) -> None:
+        class Overtaken(MemoryStorage):
+            """Somebody else writes while an answer is on its way."""
+
+            def append_messages(self, thread_id: str, messages: Sequence[Message], **changes: Any) -> int:
+                if changes.get("supersede") and "expected_version" in changes:
+                    super().append_messages(thread_id, [])
+                return super().append_messages(thread_id, messages, **changes)
+
+        with sdk_client(server) as original:
+            client: Any = with_history(original, storage=Overtaken(), journal=True)
+            answer = client.chat.completions.create(
+                model="gpt-4o", messages=[user("Hello")], thread_id="t", expected_version=0, stream=streamed
+            )
+            if streamed:
+                list(answer)
+        assert isinstance(history_of(answer).error, ConcurrencyError)
+        assert client.history.get_messages("t") == []
+
     def test_a_storage_that_cannot_write_is_told_before_the_request(self, server: OpenAIServer) -> None:
         class Full(MemoryStorage):
             def append_messages(self, *args: Any, **kwargs: Any) -> int:
@@ -266,10 +330,72 @@ class TestJournals:
         storage = MemoryStorage()
         client: Any = with_history(sdk_client(server), storage=storage)
         client.chat.completions.create(model="gpt-4o", messages=[user("Hello")], thread_id="t")
-        left = [{"id": "x", "created_at": 0, "wire": user("Are you there?"), "status": "pending"}]
-        storage.append_messages("t", left)  # type: ignore[arg-type]  # rows, as the library writes them
+        crash(storage, user("Are you there?"))
         client.chat.completions.create(model="gpt-4o", messages=[user("Hello again")], thread_id="t")
         assert "Are you there?" not in said(server)
+
+    def test_what_a_crash_left_takes_no_room_in_the_window(self, server: OpenAIServer) -> None:
+        storage = MemoryStorage()
+        client: Any = with_history(sdk_client(server), storage=storage, algorithm=FIFOAlgorithm(max_messages=3))
+        client.chat.completions.create(model="gpt-4o", messages=[user("Hello")], thread_id="t")
+        crash(storage, *[user("Are you there?")] * 4)
+        client.chat.completions.create(model="gpt-4o", messages=[user("Hello again")], thread_id="t")
+        assert said(server) == ["Hello", "You said: Hello", "Hello again"]
+
+    def test_what_a_crash_left_opens_no_turn(self, server: OpenAIServer) -> None:
+        storage = MemoryStorage()
+        client: Any = with_history(sdk_client(server), storage=storage, algorithm=FIFOAlgorithm(max_messages=2))
+        create = client.chat.completions.create
+        server.plan(*(Answer(calling(f"c{number}")) for number in range(4)))
+        create(model="gpt-4o", messages=[user("Look around.")], thread_id="t", tools=TOOLS)
+        crash(storage, user("Are you there?"))
+        for number in range(3):
+            create(model="gpt-4o", messages=[tool(f"c{number}")], thread_id="t", tools=TOOLS)
+        assert said(server)[0] == "Look around."
+
+    def test_what_a_crash_left_is_no_part_of_the_list_its_caller_keeps(self, server: OpenAIServer) -> None:
+        storage = MemoryStorage()
+        client: Any = with_history(sdk_client(server), storage=storage, algorithm=FIFOAlgorithm(max_messages=2))
+        create = client.chat.completions.create
+        create(model="gpt-4o", messages=[user("Hello")], thread_id="t")
+        crash(storage, user("Are you there?"))
+        for text in ("one", "two", "three"):
+            create(model="gpt-4o", messages=[user(text)], thread_id="t")
+        edited = [user("Hello"), assistant("You said: Hello"), user("one"), assistant("You said: one"), user("TWO")]
+        create(model="gpt-4o", messages=edited, thread_id="t")
+        found = client.history.get_messages("t", include_superseded=True)
+        gone = [message.content for message in found if message.superseded]
+        assert gone == ["two", "You said: two", "three", "You said: three"]
+
+    def test_what_a_crash_left_is_not_what_is_answered_again(self, server: OpenAIServer) -> None:
+        storage = MemoryStorage()
+        client: Any = with_history(sdk_client(server), storage=storage)
+        client.chat.completions.create(model="gpt-4o", messages=[user("Hello")], thread_id="t")
+        crash(storage, user("Are you there?"))
+        (taken,) = client.history.regenerate("t")[:1]
+        assert taken.content == "You said: Hello"
+        client.chat.completions.create(model="gpt-4o", messages=[], thread_id="t")
+        assert said(server) == ["Hello"]
+
+    def test_what_a_crash_left_is_picked_up_by_saying_it_anew(self, server: OpenAIServer) -> None:
+        storage = MemoryStorage()
+        client: Any = with_history(sdk_client(server), storage=storage)
+        client.chat.completions.create(model="gpt-4o", messages=[user("Hello")], thread_id="t")
+        crash(storage, user("Are you there?"))
+        left = client.history.get_messages("t")[-1]
+        client.history.edit_message("t", left.id, left.content)
+        client.chat.completions.create(model="gpt-4o", messages=[], thread_id="t")
+        assert said(server) == ["Hello", "You said: Hello", "Are you there?"]
+        assert [message.status for message in client.history.get_messages("t")] == ["complete"] * 4
+
+
+def crash(storage: MemoryStorage, *wires: dict[str, Any]) -> None:
+    """What a process leaves behind that ends while its request is under way."""
+    rows = [
+        {"id": f"{wire['content']}{n}", "created_at": 0, "wire": wire, "status": "pending"}
+        for n, wire in enumerate(wires)
+    ]
+    storage.append_messages("t", rows)  # type: ignore[arg-type]  # rows, as the library writes them
 
 
 @pytest.fixture

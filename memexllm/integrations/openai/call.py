@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from memexllm.algorithms.base import ContextView
 from memexllm.core.errors import (
@@ -22,7 +22,7 @@ from memexllm.core.errors import (
 from memexllm.core.exchanges import Repaired, needs_repair, repair
 from memexllm.core.flow import Flow, Step
 from memexllm.core.wire import ALTERNATIVES, Draft, MessageRow, Status, row_of
-from memexllm.history.context import Loaded, choose_of_thread, load
+from memexllm.history.context import Loaded, Window, choose_of_thread, load
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.client_history import CallOptions, ClientHistory, Scope
 from memexllm.integrations.openai.info import HistoryInfo
@@ -33,6 +33,8 @@ from memexllm.integrations.openai.prepared import Prepared
 from memexllm.integrations.openai.surface import Surface
 from memexllm.integrations.openai.turnstile import Ticket
 from memexllm.storage._defaults import check_version
+
+_Chosen: TypeAlias = tuple[Loaded, Merged, ContextView, Window]
 
 
 class Call:
@@ -84,18 +86,13 @@ class Call:
         options = self.history.options
         if options.serialize:
             yield from self._wait_for_turn()
-        loaded = yield from self._load(len(incoming))
-        mode = self._ours.merge or options.merge
-        merged = yield from merge(loaded, incoming, mode, self._rows_of, self._ours.turn_id)
-        view = self._view(loaded, merged, body)
-        algorithm = self.history.algorithm
-        window = yield from choose_of_thread(algorithm, view, loaded, merged.history, merged.supersede_from)
+        loaded, merged, view, window = yield from self._read(incoming, body)
         repaired = Repaired([*window.rows, *merged.new], [])
         if needs_repair(repaired.rows):
             repaired = repair(repaired.rows, options.orphans)
             self._refuse_nothing(incoming, merged, repaired.rows)
         rows = repaired.rows
-        self._prepared = Prepared(self.thread_id, algorithm, loaded, merged, view, window, repaired)
+        self._prepared = Prepared(self.thread_id, self.history.algorithm, loaded, merged, view, window, repaired)
         self.info.prepared = self._prepared
         self.info.injected = self._count_injected(rows)
         target = (self.server, body.get("model"))
@@ -155,7 +152,13 @@ class Call:
         """Store the turn of what came back whole; nothing when that is no answer."""
         answer = self.surface.answer(received)
         if answer is not None:
-            yield from self.outbox.write(self.turn(answer))
+            yield from self.store(self.turn(answer))
+
+    def store(self, turn: Turn) -> Flow[None]:
+        """Store a turn of this call; what was written down before a turn that came too late is superseded."""
+        yield from self.outbox.write(turn)
+        if isinstance(self.info.error, ConcurrencyError):
+            yield from self.withdraw()
 
     @property
     def under_way(self) -> bool:
@@ -169,7 +172,7 @@ class Call:
             ticket.leave()
 
     def withdraw(self) -> Flow[None]:
-        """The request failed: what was written down before it is superseded, and the thread is as it was."""
+        """Nothing comes of the call: what was written down before it is superseded, and the thread is as it was."""
         journaled, self._journaled = self._journaled, None
         if journaled is not None:
             yield from strike_out(self.outbox.port, self.thread_id, journaled)
@@ -197,7 +200,7 @@ class Call:
         turnstile = self.outbox.turnstile
         if turnstile.held_by_caller(self.thread_id):
             # By a stream that this caller left unread, or by a call around this one, which cannot wait for itself.
-            yield from self.outbox.settle(self.thread_id)
+            yield from self.outbox.interrupt_streams(self.thread_id)
             if turnstile.held_by_caller(self.thread_id):
                 return
         self._ticket = turnstile.enter(self.thread_id, asynchronous=self.asynchronous)
@@ -207,31 +210,43 @@ class Call:
             self.leave()
             raise
 
-    def _load(self, n_incoming: int) -> Flow[Loaded]:
-        history = self.history
-        trouble = "could not be read"
+    def _read(self, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[_Chosen]:
+        """The thread, what the call adds to it, and what of it is sent. A merge or a window may read on, too."""
+        trouble = "waits for an earlier turn that could not be stored yet"
         try:
             if self.outbox.has_unsettled:
-                trouble = "waits for an earlier turn that could not be stored yet"
                 yield from self.outbox.settle(self.thread_id)
-                trouble = "could not be read"
-            reader = yield from history.manager.port.read(self.thread_id)
-            version = 0 if reader is None else reader.head.version
-            check_version(self.thread_id, version, self._ours.expected_version)
-            if reader is None:
-                return (yield from load(None, None))
-            if self._scope.user_id is not None and reader.head.user_id != self._scope.user_id:
-                raise ThreadNotFoundError(f"Thread not found: {self.thread_id}; no such thread of this user")
-            return (yield from load(reader, history.algorithm, n_incoming))
+            trouble = "could not be read"
+            loaded = yield from self._load(len(incoming))
+            return (yield from self._choose(loaded, incoming, body))
         except ConcurrencyError:
             raise
         except StorageError as error:
-            if history.options.on_read_error == "raise":
+            if self.history.options.on_read_error == "raise":
                 raise HistoryReadError(
                     f"thread {self.thread_id!r} {trouble}, so no request was made: {error}"
                 ) from error
             logger.warning("thread %r %s; the call goes on without its history", self.thread_id, trouble)
-            return Loaded(unread=True)
+        return (yield from self._choose(Loaded(unread=True), incoming, body))
+
+    def _load(self, n_incoming: int) -> Flow[Loaded]:
+        history = self.history
+        reader = yield from history.manager.port.read(self.thread_id)
+        version = 0 if reader is None else reader.head.version
+        check_version(self.thread_id, version, self._ours.expected_version)
+        if reader is None:
+            return (yield from load(None, None))
+        if self._scope.user_id is not None and reader.head.user_id != self._scope.user_id:
+            raise ThreadNotFoundError(f"Thread not found: {self.thread_id}; no such thread of this user")
+        return (yield from load(reader, history.algorithm, n_incoming))
+
+    def _choose(self, loaded: Loaded, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[_Chosen]:
+        history = self.history
+        mode = self._ours.merge or history.options.merge
+        merged = yield from merge(loaded, incoming, mode, self._rows_of, self._ours.turn_id)
+        view = self._view(loaded, merged, body)
+        window = yield from choose_of_thread(history.algorithm, view, loaded, merged.history, merged.supersede_from)
+        return loaded, merged, view, window
 
     def _rows_of(self, drafts: Sequence[Draft]) -> list[MessageRow]:
         """Rows for messages that are stored for the first time."""

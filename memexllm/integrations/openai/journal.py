@@ -2,15 +2,14 @@
 
 It is stored with the status `pending`, which is no history: other calls do not see it, `get_messages()` does. With the
 answer the turn is stored whole, in one write that supersedes what was written down. A call that fails supersedes it
-too;
-after a crash it stays as it is.
+too; after a crash it stays as it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memexllm.core.errors import HistoryWriteError, StorageError
+from memexllm.core.errors import ConcurrencyError, HistoryWriteError, StorageError
 from memexllm.core.flow import Flow
 from memexllm.core.wire import MessageRow
 from memexllm.integrations.openai.outbox import Turn, logger
@@ -34,6 +33,8 @@ def write_down(port: StoragePort, thread_id: str, turn: Turn) -> Flow[Journaled]
         version: int = yield port.append_messages(thread_id, turn.rows, turn.changes)
         reader = yield from port.read(thread_id)
         newest: list[MessageRow] = [] if reader is None else (yield reader.rows(limit=len(turn.rows) + _OTHERS))
+    except ConcurrencyError:
+        raise
     except StorageError as error:
         raise HistoryWriteError(
             f"what the call brings could not be written down in thread {thread_id!r}, so no request was made: {error}",

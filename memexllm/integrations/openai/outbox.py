@@ -76,14 +76,18 @@ class Outbox:
 
     def settle(self, thread_id: str) -> Flow[None]:
         """Before a call reads its thread: what earlier calls on it have said, and could not store, is stored."""
+        yield from self.interrupt_streams(thread_id)
+        yield from self._store_abandoned()
+        if self._pending:
+            yield from self.flush(thread_id)
+
+    def interrupt_streams(self, thread_id: str) -> Flow[None]:
+        """What the streams of a thread have said is stored, or kept when it cannot be."""
         if self._open_streams:
             with self._lock:
                 streams = [stream for stream in self._open_streams if stream.thread_id == thread_id]
             for stream in streams:
                 yield from stream.interrupt()
-        yield from self._store_abandoned()
-        if self._pending:
-            yield from self.flush(thread_id)
 
     def _store_abandoned(self) -> Flow[None]:
         while not self._abandoned.empty():

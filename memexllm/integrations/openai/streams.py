@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from memexllm.core.errors import HistoryWriteError
-from memexllm.core.flow import Flow, arun, in_step, run
+from memexllm.core.flow import Flow, Step, arun, in_step, run
 from memexllm.core.wire import Status
 from memexllm.integrations.openai.call import Call
 
@@ -35,6 +35,7 @@ class StreamRecorder:
         self._lock = threading.Lock()
         self._wanted: Status | None = None
         self._storing = False
+        self._ending: asyncio.Task[None] | None = None
         call.outbox.watch(self)
 
     @property
@@ -53,6 +54,13 @@ class StreamRecorder:
 
     def interrupt(self) -> Flow[None]:
         """Store what was said so far; nothing when nothing was said, or nothing new."""
+        ending = self._ending
+        if ending is not None and not ending.done() and ending.get_loop() is _running_loop():
+            # Whoever closed the stream, or calls again, has a right to find in the thread what it said.
+            yield Step(asyncio.wait, ([ending],), blocking=False)
+        yield from self._interrupted()
+
+    def _interrupted(self) -> Flow[None]:
         try:
             if self._has_news:
                 yield from self.finish() if self._said.finished else self._store("incomplete")
@@ -71,7 +79,7 @@ class StreamRecorder:
         elif not outbox.port.asynchronous:
             run(self.interrupt())
         elif (loop := _running_loop()) is not None:
-            task = loop.create_task(arun(self.interrupt()))
+            task = self._ending = loop.create_task(arun(self._interrupted()))
             _background.add(task)
             task.add_done_callback(_background.discard)
         else:
@@ -112,9 +120,9 @@ class StreamRecorder:
         if self._answer_id is None:
             turn = self.call.turn(answer, status)
             self._answer_id = self.call.info.message_ids[-1]
-            yield from self.call.outbox.write(turn)
+            yield from self.call.store(turn)
         else:
-            yield from self.call.outbox.write(self.call.later_turn(answer, status, self._answer_id))
+            yield from self.call.store(self.call.later_turn(answer, status, self._answer_id))
 
 
 class ListeningIterator:
