@@ -3,94 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable
 from dataclasses import replace
-from itertools import zip_longest
-from pathlib import Path
-from random import Random
 from typing import Any
 
-from memexllm import HistoryManager, MemoryStorage, SQLiteStorage, with_history
-from memexllm.storage import BaseStorage
-from memexllm.testing import OpenAIServer
-from memexllm.testing.server import Answer, Drop, Gate, Hold, Reply, ServerError, StreamError
-from memexllm.testing.server.received import ChatRequest
-from tests.openai.surfaces import got
+from memexllm import ConcurrencyError
+from memexllm.core.errors import HistoryReadError, HistoryWriteError, MemexLLMError
+from memexllm.testing.server import Drop, StreamError
+from tests.openai.surfaces import got, resource_of
 from tests.openai.talking import BROKEN_STREAM
-from tests.storage.custom import LiveDictStorage
-from tests.storm.expected import BLOCK_ROLES, Expected, Said, said_by, stored
-from tests.storm.speaking import Heard, Way, any_way, speak, without_waiting
-
-STORAGES = ("memory", "sqlite", "four methods")
-FAILURES = (429, 500, 503)
-THREAD_ID = "storm"
+from tests.storm.calling import Caller
+from tests.storm.expected import BLOCK_ROLES, Said, stored
+from tests.storm.fates import Fate, failure
+from tests.storm.places import THREAD_ID, Down
+from tests.storm.speaking import Heard, without_waiting
 
 
-class Brain:
-    """The model behind the server: every answer is unlike all others, and it knows what it was asked with."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self.n_calls = 0
-        """How many tools the next answer calls; 0 is an answer in words."""
-        self.received: list[Said] = []
-
-    def reply(self, request: ChatRequest) -> Answer:
-        number = next(self._numbers)
-        self.received = list(_joined(map(said_by, request.messages), apart=request.responses is None))
-        if not self.n_calls:
-            # Its first piece, of up to 8 characters, tells it from all others: a stream may break right after it.
-            return Answer(f"a{number} has some words of its own")
-        calls = [
-            {"id": f"call_{number}_{place}", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-            for place in range(self.n_calls)
-        ]
-        return Answer({"content": None, "tool_calls": calls})
-
-
-def _joined(messages: Iterator[Said], *, apart: bool) -> Iterator[Said]:
-    """Parallel calls, which a Responses request has as items of their own, as the one message they were."""
-    last: Said | None = None
-    for each in messages:
-        if last is not None and last.calls and each.calls and not apart:
-            last = replace(last, calls=(*last.calls, *each.calls))
-            continue
-        if last is not None:
-            yield last
-        last = each
-    if last is not None:
-        yield last
-
-
-class Conversation:
-    """`play` it once. `done` counts what was done."""
-
-    def __init__(self, server: OpenAIServer, brain: Brain, originals: Sequence[Any], seed: int, folder: Path) -> None:
-        self._server, self._brain = server, brain
-        self._random = Random(seed)
-        self._kind = STORAGES[seed % len(STORAGES)]
-        self._storage = self._new_storage(folder / f"{seed}.db")
-        # The synchronous one, and the asynchronous one.
-        self._clients = [with_history(original, storage=self._storage) for original in originals]
-        self._expected = Expected()
-        self._numbers = itertools.count(1)
-        self._left: list[Any] = []
-        self.done: Counter[str] = Counter()
-        self.log: list[str] = []
+class Conversation(Caller):
+    """`play` it once."""
 
     async def play(self, n_steps: int) -> None:
         self._server.clear()
         for _ in range(n_steps):
             await self._step()
-            # What a stream said that was left open is stored by the next call at the latest.
-            if not self._left or self._chance(0.5):
-                await self._close_left()
-                self._compare()
-        await self._close_left()
-        self._compare()
-        self._storage.close()
+            # What a stream said that was left open is stored by the next call at the latest, and so is what waits.
+            if not (self._left or self._waiting) or self._chance(0.5):
+                await self._compare()
+        await self._compare()
+        await self._place.close()
         self._refused_nothing()
 
     async def _step(self) -> None:
@@ -99,18 +39,22 @@ class Conversation:
             return await self._bring_results()
         if chance < 0.12:
             return await self._talk_at_once()
-        if chance < 0.22 and expected.questions:
+        if chance < (0.40 if expected.left_in_journal else 0.20) and expected.questions:
             return await self._edit()
-        if chance < 0.34 and expected.questions:
+        if chance < 0.30 and expected.questions:
             return await self._regenerate()
-        if chance < 0.40 and len(expected.conversation) > 2:
+        if chance < 0.36 and len(expected.conversation) > 2:
             return await self._edit_by_whole_list()
-        if chance < 0.46 and expected.questions:
+        if chance < 0.42 and expected.questions:
             return await self._regenerate_by_whole_list()
+        if chance < 0.48 and expected.live:
+            return await (self._select() if any(each.others for each in expected.live) else self._pin())
+        if chance < 0.54 and expected.conversation:
+            return await self._say_turn_again()
         newest = expected.conversation[-2:]
-        if len(newest) == 2 and newest[0].role == "user" and newest[1].status == "incomplete" and chance < 0.75:
+        if len(newest) == 2 and newest[0].role == "user" and newest[1].status == "incomplete" and chance < 0.80:
             return await self._ask_again(newest[0])
-        if chance < 0.55:
+        if chance < 0.62:
             return await self._read_on_later()
         return await self._ask()
 
@@ -119,160 +63,109 @@ class Conversation:
     async def _ask(self) -> None:
         self._brain.n_calls = self._random.choice((0, 0, 0, 1, 2, 3))
         question, block = self._question(), self._maybe_block()
-        if await self._call([question], block) is None and self._chance(0.5):
+        turn_id = self._maybe_turn()
+        if await self._call([question], block, turn_id=turn_id) is None and self._chance(0.5):
             self.done["questions asked again after a failure"] += 1
-            await self._call([question], block)
+            await self._call([question], block, turn_id=turn_id)
 
     async def _bring_results(self) -> None:
         self._brain.n_calls = self._random.choice((0, 0, 1, 2))
         calls = list(self._expected.open_calls)
         self._random.shuffle(calls)
         self.done["results"] += len(calls)
-        await self._call([Said("tool", f"result {next(self._numbers)}", result_of=each) for each in calls])
+        results = [Said("tool", f"result {next(self._numbers)}", result_of=each) for each in calls]
+        await self._call(results, turn_id=self._expected.conversation[-1].turn_id)
 
     async def _ask_again(self, question: Said) -> None:
         """The answer broke off: whoever asks the same again takes it back."""
         self.done["broken answers asked for again"] += 1
-        await self._call([question], go_back_to=question, whole=False)
+        turn_id = self._random.choice((question.turn_id, self._maybe_turn()))
+        await self._call([question], go_back_to=question, whole=False, turn_id=turn_id)
+
+    async def _say_turn_again(self) -> None:
+        """A call with the `turn_id` of a stored turn that begins with the turn's question takes the turn's place."""
+        turns = [each for each in self._expected.questions if each.turn_id and each != self._expected.conversation[-1]]
+        if not turns:
+            return
+        self.done["turns said again"] += 1
+        question = self._random.choice(turns)
+        await self._call([question], go_back_to=question, whole=False, turn_id=question.turn_id)
 
     async def _edit(self) -> None:
-        """By the manager; the edited message is answered by a call without messages, or by the whole list."""
-        await self._close_left()
-        self.done["edits by the manager"] += 1
-        original = self._random.choice(self._expected.questions)
+        """By the manager; the edited message is answered by a call without messages, or by the whole list.
+
+        A question that was left in the journal is picked up so.
+        """
+        left = self._expected.left_in_journal
+        original = self._random.choice(left if left and self._chance(0.7) else self._expected.questions)
+        self.done["edits of what was left in the journal" if original.status == "pending" else "edits"] += 1
+        message_id = await self._id_of(original)
         text = self._question().text or ""
-        manager = self._manager()
-        (found,) = [each for each in await got(manager.get_messages(THREAD_ID)) if each.content == original.text]
-        await got(manager.edit_message(THREAD_ID, found.id, text))
+        await got(self._manager().edit_message(THREAD_ID, message_id, text))
         self._expected.edit(original, text)
-        await self._call([])
+        await self._call([], turn_id=original.turn_id)
 
     async def _regenerate(self) -> None:
         self.done["regenerations by the manager"] += 1
         await got(self._manager().regenerate(THREAD_ID))
         self._expected.regenerate()
-        await self._call([])
+        await self._call([], turn_id=self._expected.last_question.turn_id)
 
     async def _edit_by_whole_list(self) -> None:
         """A caller who keeps the list changes a question in it and drops what came after."""
         conversation = self._expected.conversation
         places = [place for place, each in enumerate(conversation) if each.role == "user" and place > 1]
-        if not places or (conversation[-1].status == "incomplete" and len(conversation) < 3):
+        if not places:
             return
         self.done["edits by the whole list"] += 1
-        await self._call([self._question()], go_back_to=conversation[self._random.choice(places)], whole=True)
+        first = conversation[self._random.choice(places)]
+        await self._call([self._question()], go_back_to=first, whole=True, turn_id=self._maybe_turn())
 
     async def _regenerate_by_whole_list(self) -> None:
         conversation = self._expected.conversation
-        after = conversation.index(self._expected.last_question) + 1
+        question = self._expected.last_question
+        after = conversation.index(question) + 1
         if not 1 < after < len(conversation):
             return
         self.done["regenerations by the whole list"] += 1
-        await self._call([], go_back_to=conversation[after], whole=True)
+        await self._call([], go_back_to=conversation[after], whole=True, turn_id=question.turn_id)
 
-    async def _call(
-        self,
-        new: Sequence[Said],
-        block: Said | None = None,
-        *,
-        go_back_to: Said | None = None,
-        whole: bool | None = None,
-    ) -> Said | None:
-        """One call, whatever happens to it; the answer, or what came of it."""
-        expected, way, heard = self._expected, any_way(self._random), Heard()
-        history = expected.conversation
-        if go_back_to is not None:
-            history = history[: history.index(go_back_to)]
-        self._brain.received = []
-        told = self._told(history, new, block, self._chance(0.4) if whole is None else whole)
-        await self._happen(way, told, heard)
-        if self._brain.received:
-            to_send = expected.to_send(history, new, block)
-            assert self._brain.received == to_send, (way, _difference(self._brain.received, to_send))
-        answer = heard.answer
-        if answer is not None and go_back_to is not None:
-            expected.go_back_to(go_back_to, block)
-        expected.add(new, answer, block)
-        self._brain.n_calls = 0
-        return answer
-
-    def _told(self, history: Sequence[Said], new: Sequence[Said], block: Said | None, whole: bool) -> list[Said]:
-        """What the caller passes: all of it, or only what is new."""
-        if block is None and whole and self._chance(0.5):
-            block = self._expected.block
-        self.done["calls with the whole list" if whole else "calls with what is new"] += 1
-        return [*([] if block is None else [block]), *(history if whole else ()), *new]
-
-    async def _happen(self, way: Way, told: Sequence[Said], heard: Heard) -> None:
-        """The call, with what fate plans for it."""
-        fates = ["nothing", "nothing", "nothing", "nothing", "retry", "refusal", "drop"]
-        if way.streamed and not self._brain.n_calls:
-            fates += ["leave", "leave", "dropped line", "error in the stream"]
-        if way.asynchronous and way.form in ("create", "stream") and not self._brain.n_calls:
-            fates += ["cancel", "cancel"]
-        fate = self._random.choice(fates)
-        self.done[f"fate: {fate}"] += 1
-        self._count(way)
-        self.log.append(f"{fate} {way} {told}")
-        client = self._clients[way.asynchronous]
-        params = way.params(THREAD_ID, told)
-        n_pieces = self._random.randint(0, 12)
-        if fate == "cancel":
-            await self._cancelled(way, client, params, heard)
+    async def _select(self) -> None:
+        """Another choice takes the answer's place, and nothing else changes."""
+        answers = [each for each in self._expected.live if all(each.others) and each.others]
+        if not answers:
             return
-        if fate == "retry":
-            client = client.with_options(max_retries=2)
-            self._server.plan(*(self._failure() for _ in range(self._random.randint(1, 2))))
-        elif fate == "refusal":
-            self._server.plan(self._failure())
-        elif fate == "drop":
-            self._server.plan(Drop())
-        elif fate == "dropped line":
-            self._server.plan(Drop(after_chunks=n_pieces))
-        elif fate == "error in the stream":
-            # The SDK's helper of responses stumbles over an error that is the first event of all.
-            self._server.plan(StreamError(after_chunks=max(n_pieces, way.form == "helper")))
-        leave_after = n_pieces if fate == "leave" else None
-        failed = False
-        try:
-            await speak(way, client, params, heard, leave_after, close=self._chance(0.5))
-        except BROKEN_STREAM:
-            failed = True
-        assert not failed or fate in ("refusal", "drop", "dropped line", "error in the stream")
-        assert failed or heard.finished or fate in ("leave", "dropped line", "error in the stream")
-        self._left += heard.left
+        self.done["alternatives selected"] += 1
+        answer = self._random.choice(answers)
+        index = self._random.randrange(len(answer.others))
+        await got(self._manager().select_alternative(THREAD_ID, await self._id_of(answer), index))
+        self._expected.select(answer, index)
 
-    async def _cancelled(self, way: Way, client: Any, params: dict[str, Any], heard: Heard) -> None:
-        """The task is cancelled while it waits for the answer, or for the rest of it."""
-        n_pieces = self._random.randint(1, 8) if way.streamed else None
-        reached = asyncio.Event()
-        heard.on_piece = lambda number: reached.set() if number == n_pieces else None
-        with Gate() as gate:
-            self._server.plan(Hold(gate, before_chunk=n_pieces))
-            task = asyncio.create_task(speak(way, client, params, heard, None, close=False))
-            waiting = reached.wait() if way.streamed else asyncio.to_thread(gate.wait_until_reached)
-            await asyncio.wait_for(waiting, 20)
-            task.cancel()
-            (outcome,) = await asyncio.gather(task, return_exceptions=True)
-            assert isinstance(outcome, asyncio.CancelledError), outcome
-        self._left += heard.left
+    async def _pin(self) -> None:
+        """In a window that holds everything a pin changes nothing."""
+        self.done["pins"] += 1
+        message_id = await self._id_of(self._random.choice(self._expected.live))
+        manager = self._manager()
+        await got((manager.pin if self._chance(0.7) else manager.unpin)(THREAD_ID, message_id))
 
     async def _read_on_later(self) -> None:
         """A stream is left in the middle, another call goes through, and then it is read to its end."""
+        await self._settle()
         self._brain.n_calls = 0
-        way = replace(any_way(self._random), form="stream")
-        self._count(way)
-        self.done["streams read on after the next call"] += 1
+        way = replace(self._any_way(), form="stream")
         question, heard = self._question(), Heard()
-        opened = self._clients[way.asynchronous].chat.completions if way.api == "chat" else None
-        resource = opened or self._clients[way.asynchronous].responses
-        stream = await got(resource.create(**way.params(THREAD_ID, [question]), stream=True))
+        params = way.params(THREAD_ID, [question])
+        self._note("read on after the next call", way, params)
+        resource = resource_of(self._clients[way.asynchronous], way.api)
+        stream = await got(resource.create(**params, stream=True))
         self._left.append(stream)
         for _ in range(self._random.randint(5, 7)):
             heard.piece(await anext(stream) if way.asynchronous else next(stream))
         partial = heard.answer
+        if self._journal:
+            self._expected.write_down([question], stays=False)
         self._expected.add([question], partial)
-        await self._call([self._question()], whole=False)
+        await self._call([self._question()], whole=False, beside_a_stream=True)
         if way.asynchronous:
             async for piece in stream:
                 heard.piece(piece)
@@ -286,93 +179,83 @@ class Conversation:
 
     async def _talk_at_once(self) -> None:
         """Each acknowledged turn is there once and whole; in which order they came, the thread decides."""
-        await self._close_left()
-        n_calls = self._random.randint(2, 4)
-        self.done["rounds of calls at once"] += 1
+        await self._settle()
+        fate = self._fate_of_a_round()
+        version = await self._place.version() if fate.version == "right" else None
         self._brain.n_calls = 0
-        if self._chance(0.3):
-            fates: list[Reply] = [self._failure(), Drop(), StreamError(4), Drop(3)]
-            fate = self._random.choice(fates)
-            self.log.append(f"at once, planned: {fate}")
-            self._server.plan(fate)
-        calls = []
-        turns: list[tuple[Said, Heard]] = []
-        for _ in range(n_calls):
-            way, question, heard = any_way(self._random), self._question(), Heard()
-            self._count(way)
-            turns.append((question, heard))
-            leave_after = self._random.randint(0, 12) if way.streamed and self._chance(0.3) else None
-            self.log.append(f"at once, left after {leave_after}: {way} {question.text}")
-            client, params = self._clients[way.asynchronous], way.params(THREAD_ID, [question])
-            call = speak(way, client, params, heard, leave_after, close=self._chance(0.5))
-            calls.append(call if way.asynchronous else asyncio.to_thread(without_waiting, call))
-        for outcome in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(outcome, BaseException) and not isinstance(outcome, BROKEN_STREAM):
-                raise outcome
-        answers = {question: heard.answer for question, heard in turns}
+        self._server.plan(*fate.plan)
+        if fate.down is not None:
+            self._place.outage.begin(fate.down)
+        turns = [(self._question(), Heard()) for _ in range(self._random.randint(2, 4))]
+        errors = await asyncio.gather(*(self._one_of_many(fate, version, *turn) for turn in turns))
+        self._place.outage.end()
+        self._waiting = True
         self._left += [stream for _, heard in turns for stream in heard.left]
-        await self._close_left()
-        for question in self._live_now()[len(self._expected.live) :: 2]:
-            self._expected.add([question], answers.pop(question))
-        assert not any(answers.values()), "a turn was heard and is not in the thread"
+        await self._settle()
+        for (question, heard), error in zip(turns, errors, strict=True):
+            refused = isinstance(error, MemexLLMError) and heard.answer is None
+            assert not (refused and version is not None) or isinstance(error, ConcurrencyError), repr(error)
+            if self._journal and not refused:
+                self._expected.write_down([question], stays=False)
+        await self._take_over(turns, only_one=version is not None)
 
-    # ---- what is compared
+    def _fate_of_a_round(self) -> Fate:
+        raises = BROKEN_STREAM
+        chance = self._random.random()
+        if chance < 0.15:
+            losing = (*raises, ConcurrencyError, HistoryWriteError)
+            return Fate("at once, and only one may", raises=losing, version="right")
+        if chance < 0.30 and not self._journal:
+            down = Down(n_writes=self._random.randint(0, 2))
+            return Fate("at once, storage down", raises=(*raises, HistoryReadError, HistoryWriteError), down=down)
+        if chance < 0.55:
+            plan = self._random.choice((failure(self._random), Drop(), StreamError(4), Drop(3)))
+            return Fate("at once, one fails", (plan,), raises=raises)
+        return Fate("at once", raises=raises)
 
-    def _compare(self) -> None:
-        live = self._live_now()
-        assert live == self._expected.live, _difference(live, self._expected.live)
-        messages = self._all_messages()
-        gone = Counter(stored(each) for each in messages if each.superseded)
-        assert gone == Counter(self._expected.gone)
-        assert len({each.id for each in messages}) == len(messages)
+    def _one_of_many(
+        self, fate: Fate, version: int | None, question: Said, heard: Heard
+    ) -> Awaitable[BaseException | None]:
+        way = self._any_way()
+        expecting = {} if version is None else {"expected_version": version}
+        params = way.params(THREAD_ID, [question], **expecting)
+        self._note(fate.name, way, params)
+        leaves = way.streamed and self._chance(0.3)
+        own = replace(fate, leave_after=self._random.randint(0, 12) if leaves else None)
+        # Nobody else reads on where one stands in the queue: `serialize` waits for a stream until it is closed.
+        close = self._serialize or self._chance(0.5)
+        call = self._spoken(way, own, self._clients[way.asynchronous], params, heard, close=close)
+        return call if way.asynchronous else asyncio.to_thread(without_waiting, call)
 
-    def _live_now(self) -> list[Said]:
-        return [stored(each) for each in self._all_messages() if not each.superseded]
-
-    def _all_messages(self) -> list[Any]:
-        manager = HistoryManager(self._storage)
-        if not manager.list_threads():
-            return []
-        return list(manager.get_messages(THREAD_ID, include_superseded=True))
-
-    def _refused_nothing(self) -> None:
-        statuses = Counter(request.status for request in self._server.requests)
-        self.done["requests"] += statuses.total()
-        assert set(statuses) <= {None, 200, *FAILURES}, statuses
+    async def _take_over(self, turns: list[tuple[Said, Heard]], *, only_one: bool) -> None:
+        """The turns of a round into the model, in the order in which the thread has them."""
+        heard_of = {question: heard for question, heard in turns if heard.answer is not None}
+        live = [stored(each) for each in await self._place.messages() if not each.superseded]
+        questions = live[len(self._expected.live) :: 2]
+        assert not only_one or len(questions) == bool(heard_of)
+        for question in questions:
+            self._expected.add([question], heard_of.pop(question).answer)
+        for question, heard in heard_of.items():
+            late = only_one and heard.info is not None and isinstance(heard.info.error, ConcurrencyError)
+            assert late, f"{question.text!r} was answered and is not in the thread"
 
     # ---- small things
 
-    async def _close_left(self) -> None:
-        while self._left:
-            await got(self._left.pop().close())
-
-    def _new_storage(self, path: Path) -> BaseStorage:
-        if self._kind == "sqlite":
-            return SQLiteStorage(path)
-        return MemoryStorage() if self._kind == "memory" else LiveDictStorage()
-
-    def _manager(self) -> Any:
-        return self._clients[self._chance(0.5)].history
+    async def _id_of(self, said: Said) -> str:
+        await self._settle()
+        messages: list[Any] = await self._place.messages()
+        # The same words may have been written down more than once; the model counts from the first, too.
+        message_id: str = next(each.id for each in messages if not each.superseded and stored(each) == said)
+        return message_id
 
     def _question(self) -> Said:
         return Said("user", f"question {next(self._numbers)}")
+
+    def _maybe_turn(self) -> str | None:
+        return f"turn {next(self._numbers)}" if self._chance(0.5) else None
 
     def _maybe_block(self) -> Said | None:
         if self._chance(0.7):
             return None
         self.done["new blocks"] += 1
         return Said(self._random.choice(BLOCK_ROLES), f"block {next(self._numbers)}")
-
-    def _failure(self) -> ServerError:
-        return ServerError(self._random.choice(FAILURES), retry_after_s=0)
-
-    def _count(self, way: Way) -> None:
-        self.done[f"{way.api} {way.form}{' (async)' if way.asynchronous else ''}"] += 1
-
-    def _chance(self, probability: float) -> bool:
-        return self._random.random() < probability
-
-
-def _difference(found: Sequence[Said], expected: Sequence[Said]) -> str:
-    lines = (f"{'  ' if ours == theirs else '! '}{ours}\n  {theirs}" for ours, theirs in zip_longest(found, expected))
-    return "found, and what was expected:\n" + "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from memexllm import Message
@@ -21,6 +21,9 @@ class Said:
     calls: tuple[str, ...] = ()
     result_of: str | None = None
     status: str = "complete"
+    turn_id: str | None = None
+    others: tuple[str | None, ...] = ()
+    """The other choices of an answer."""
 
     @property
     def wire(self) -> Wire:
@@ -42,21 +45,22 @@ class Said:
         return [*said, *calls]
 
 
-def said_by(wire: Wire, status: str = "complete") -> Said:
+def said_by(wire: Wire) -> Said:
     """A message of a request, or of the storage."""
     content = wire.get("content")
     if isinstance(content, list):
         content = "".join(str(part["text"]) for part in content)
     calls = tuple(call["id"] for call in wire.get("tool_calls") or ())
-    return Said(wire["role"], content or None, calls, wire.get("tool_call_id"), status)
+    return Said(wire["role"], content or None, calls, wire.get("tool_call_id"))
 
 
 def stored(message: Message) -> Said:
-    return said_by(message.wire, message.status)
+    others = tuple(other.get("content") or None for other in message.alternatives)
+    return replace(said_by(message.wire), status=message.status, turn_id=message.turn_id, others=others)
 
 
 def as_sent(said: Sequence[Said]) -> list[Said]:
-    """As a request carries it: no status, and no calls without all their results directly behind them."""
+    """As a request carries it: its words only, and no calls without all their results directly behind them."""
     sent: list[Said] = []
     for index, each in enumerate(said):
         results = [one.result_of for one in said[index + 1 : index + 1 + len(each.calls)]]
@@ -76,14 +80,21 @@ class Expected:
 
     @property
     def conversation(self) -> list[Said]:
-        """What is live without the block."""
-        return [each for each in self.live if each is not self.block]
+        """What is live without the block, and without what a call wrote down and never got an answer for."""
+        return [each for each in self.live if each is not self.block and each.status != "pending"]
 
     def to_send(self, history: Sequence[Said], new: Sequence[Said], block: Said | None) -> list[Said]:
         first = block or self.block
         return as_sent([*([] if first is None else [first]), *history, *new])
 
-    def add(self, new: Sequence[Said], answer: Said | None, block: Said | None = None) -> None:
+    def write_down(self, new: Sequence[Said], *, stays: bool) -> None:
+        """What a call brings, before its request; with its answer, or without, it is superseded, unless it `stays`."""
+        pending = [replace(each, status="pending", turn_id=None) for each in new]
+        (self.live if stays else self.gone).extend(pending)
+
+    def add(
+        self, new: Sequence[Said], answer: Said | None, block: Said | None = None, turn_id: str | None = None
+    ) -> None:
         """One call's write; nothing at all when no answer came."""
         if answer is None:
             return
@@ -93,7 +104,7 @@ class Expected:
                 self.gone.append(self.block)
             self.block = block
             self.live.append(block)
-        self.live += [*new, answer]
+        self.live += [replace(each, turn_id=turn_id) for each in (*new, answer)]
 
     def go_back_to(self, first: Said, block: Said | None) -> None:
         """A call supersedes all from `first` on; a block that lies there is written again unless a new one comes."""
@@ -109,7 +120,13 @@ class Expected:
 
     def edit(self, original: Said, text: str) -> None:
         self.take_back(original)
-        self.live.append(Said("user", text))
+        self.live.append(replace(original, text=text, status="complete"))
+
+    def select(self, answer: Said, index: int) -> None:
+        """The answer and its alternative change places."""
+        others = list(answer.others)
+        text, others[index] = others[index], answer.text
+        self.live[self.live.index(answer)] = replace(answer, text=text, others=tuple(others))
 
     def regenerate(self) -> None:
         """The newest answer is taken back, with the calls it took."""
@@ -127,7 +144,12 @@ class Expected:
 
     @property
     def questions(self) -> list[Said]:
-        return [each for each in self.live if each.role == "user"]
+        return [each for each in self.conversation if each.role == "user"]
+
+    @property
+    def left_in_journal(self) -> list[Said]:
+        """Questions that were written down and never answered."""
+        return [each for each in self.live if each.role == "user" and each.status == "pending"]
 
     @property
     def last_question(self) -> Said:

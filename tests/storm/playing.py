@@ -12,7 +12,8 @@ from pathlib import Path
 from memexllm.integrations.openai.merge import RepeatedDivergenceWarning
 from memexllm.testing import OpenAIServer
 from tests.openai.talking import async_sdk_client, sdk_client
-from tests.storm.conversation import Brain, Conversation
+from tests.storm.brain import Brain
+from tests.storm.conversation import Conversation
 
 N_STEPS = 8
 
