@@ -96,12 +96,11 @@ def load(
         rows = yield from from_a_whole_exchange(reader, rows)
     if not block.known:
         block = _block_at_the_front(rows) if whole else (yield from leading_block(reader))
-    # What a call has written down before its answer is no history until it has one (`journal`).
-    rows = [row for row in rows if row.get("status") != "pending"]
     noted = {} if PINS in head.state else {PINS: (yield from _pins(reader, rows if whole else None))}
     unbroken_from = 0 if whole else rows[0].get("seq", 0) if rows else sys.maxsize
     if not whole:
         rows = yield from _with_pinned(reader, rows, {**head.state, **noted}[PINS])
+    rows = _said(rows)
     if block.seqs:
         seqs = set(block.seqs)
         rows = [row for row in rows if row.get("seq") not in seqs]
@@ -121,23 +120,39 @@ def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
     if loaded.whole or loaded.reader is None:
         return loaded.rows[:count]
     seqs = set(loaded.block.seqs)
-    rows: list[MessageRow] = yield from _rows(loaded.reader, after=-1, limit=count + len(seqs))
-    return [row for row in rows if row.get("seq") not in seqs][:count]
+    limit = count + len(seqs)
+    found: list[MessageRow] = []
+    last = -1
+    while len(found) < count:
+        page: list[MessageRow] = yield from _rows(loaded.reader, after=last, limit=limit)
+        found += (row for row in _said(page) if row.get("seq") not in seqs)
+        if len(page) < limit:
+            break
+        last = page[-1].get("seq", 0)
+    return found[:count]
 
 
-def load_turn(loaded: Loaded, turn_id: str) -> Flow[tuple[list[MessageRow], MessageRow] | None]:
-    """The history before a turn, and the turn's first message; None when no live message belongs to it."""
+def load_turn(loaded: Loaded, turn_id: str) -> Flow[list[MessageRow]]:
+    """The thread's newest rows, as far back as a turn begins.
+
+    When none of what was loaded is the turn's, one page further back is looked at: most turns are new, and a thread is
+    not read to its beginning to learn that.
+    """
     rows = loaded.rows
-    while rows and rows[0].get("turn_id") == turn_id and not loaded.whole and loaded.reader is not None:
-        page: list[MessageRow] = yield from _rows(loaded.reader, before=rows[0].get("seq"), limit=_OPENER_PAGE)
-        seqs = set(loaded.block.seqs)
-        rows = [*(row for row in page if row.get("seq") not in seqs), *rows]
+    if loaded.whole or loaded.reader is None:
+        return rows
+    newest = [row for row in rows if row.get("seq", 0) >= loaded.unbroken_from]
+    before = newest[0].get("seq") if newest else None
+    seqs = set(loaded.block.seqs)
+    unseen = all(row.get("turn_id") != turn_id for row in newest)
+    while unseen or (newest and newest[0].get("turn_id") == turn_id):
+        page: list[MessageRow] = yield from _rows(loaded.reader, before=before, limit=_OPENER_PAGE)
+        newest = [*(row for row in _said(page) if row.get("seq") not in seqs), *newest]
         if len(page) < _OPENER_PAGE:
             break
-    for index, row in enumerate(rows):
-        if row.get("turn_id") == turn_id:
-            return rows[:index], row
-    return None
+        before = page[0].get("seq")
+        unseen = False
+    return newest
 
 
 def _with_opener(
@@ -151,7 +166,7 @@ def _with_opener(
     before = newest[0].get("seq") if newest else end
     while True:
         page: list[MessageRow] = yield from _rows(loaded.reader, before=before, limit=_OPENER_PAGE)
-        for row in reversed(page):
+        for row in reversed(_said(page)):
             if _is_user(row):
                 return sorted({each.get("seq", 0): each for each in (row, *rows)}.values(), key=_seq_of)
         if len(page) < _OPENER_PAGE:
@@ -271,6 +286,11 @@ def _leading(reader: Reader) -> Flow[list[MessageRow]]:
         found.extend(page)
         if len(page) < _HEAD_PAGE or split_block(page) < len(page):
             return found
+
+
+def _said(rows: Sequence[MessageRow]) -> list[MessageRow]:
+    """What a call has written down before its answer is no history until it has one (`journal`)."""
+    return [row for row in rows if row.get("status") != "pending"]
 
 
 def _is_result(row: MessageRow) -> bool:
