@@ -17,7 +17,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from memexllm.core.errors import ConfigurationError
@@ -57,6 +57,21 @@ Flow = Generator[Step, Any, R]
 def call(fn: Callable[..., Any], *args: Any, blocking: bool = True, write: bool = False) -> Flow[Any]:
     """The flow of one step."""
     return (yield Step(fn, args, blocking, write))
+
+
+def to_the_end(flow: Flow[R]) -> Flow[R]:
+    """`flow` with steps that a cancellation does not interrupt, as it does not interrupt a write."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                result = yield replace(step, write=True)
+            except BaseException as error:  # noqa: BLE001 - re-delivered where the flow waits, never judged here
+                step = flow.throw(error)
+            else:
+                step = flow.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # StopIteration is not generic; a Flow[R] returns R
 
 
 def run(flow: Flow[R]) -> R:

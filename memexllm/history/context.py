@@ -99,7 +99,11 @@ def load(
     unbroken_from = 0 if whole else rows[0].get("seq", 0) if rows else sys.maxsize
     if not whole:
         rows = yield from _with_pinned(reader, rows, {**head.state, **noted}[PINS])
-    return Loaded(head, block, _history(rows, block), whole, reader, unbroken_from=unbroken_from, noted=noted)
+    rows = _said(rows)
+    if block.seqs:
+        seqs = set(block.seqs)
+        rows = [row for row in rows if row.get("seq") not in seqs]
+    return Loaded(head, block, rows, whole, reader, unbroken_from=unbroken_from, noted=noted)
 
 
 def _rows(reader: Reader, **bounds: Any) -> Flow[list[MessageRow]]:
@@ -111,11 +115,11 @@ def _rows(reader: Reader, **bounds: Any) -> Flow[list[MessageRow]]:
 
 
 def _newest(reader: Reader, limit: int) -> Flow[tuple[list[MessageRow], bool]]:
-    """The newest rows, `limit` of them said and answered, and whether those are all."""
+    """The newest rows, `limit` of them said, and whether those are all."""
     asked = limit
     while True:
         rows = yield from _rows(reader, limit=asked)
-        n_pending = sum(row.get("status") == "pending" for row in rows)
+        n_pending = len(rows) - len(_said(rows))
         if len(rows) < asked or asked - n_pending >= limit:
             return rows, len(rows) < asked
         asked = limit + n_pending
@@ -125,31 +129,40 @@ def load_beginning(loaded: Loaded, count: int) -> Flow[list[MessageRow]]:
     """The first `count` rows of the thread's history."""
     if loaded.whole or loaded.reader is None:
         return loaded.rows[:count]
-    rows: list[MessageRow] = []
-    limit, last = count + len(loaded.block.seqs), -1
-    while len(rows) < count:
+    seqs = set(loaded.block.seqs)
+    limit = count + len(seqs)
+    found: list[MessageRow] = []
+    last = -1
+    while len(found) < count:
         page: list[MessageRow] = yield from _rows(loaded.reader, after=last, limit=limit)
-        rows.extend(_history(page, loaded.block))
+        found += (row for row in _said(page) if row.get("seq") not in seqs)
         if len(page) < limit:
             break
-        last = _seq_of(page[-1])
-    return rows[:count]
+        last = page[-1].get("seq", 0)
+    return found[:count]
 
 
-def load_turn(loaded: Loaded, turn_id: str) -> Flow[tuple[list[MessageRow], MessageRow] | None]:
-    """The history before a turn, and the turn's first message; None when no live message belongs to it."""
+def load_turn(loaded: Loaded, turn_id: str) -> Flow[list[MessageRow]]:
+    """The thread's newest rows, as far back as a turn begins.
+
+    When none of what was loaded is the turn's, one page further back is looked at: most turns are new, and a thread is
+    not read to its beginning to learn that.
+    """
     rows = loaded.rows
-    before = rows[0].get("seq") if rows else None
-    while rows and rows[0].get("turn_id") == turn_id and not loaded.whole and loaded.reader is not None:
+    if loaded.whole or loaded.reader is None:
+        return rows
+    newest = [row for row in rows if row.get("seq", 0) >= loaded.unbroken_from]
+    before = newest[0].get("seq") if newest else None
+    seqs = set(loaded.block.seqs)
+    unseen = all(row.get("turn_id") != turn_id for row in newest)
+    while unseen or (newest and newest[0].get("turn_id") == turn_id):
         page: list[MessageRow] = yield from _rows(loaded.reader, before=before, limit=_OPENER_PAGE)
-        rows = [*_history(page, loaded.block), *rows]
+        newest = [*(row for row in _said(page) if row.get("seq") not in seqs), *newest]
         if len(page) < _OPENER_PAGE:
             break
         before = page[0].get("seq")
-    for index, row in enumerate(rows):
-        if row.get("turn_id") == turn_id:
-            return rows[:index], row
-    return None
+        unseen = False
+    return newest
 
 
 def _with_opener(
@@ -163,7 +176,7 @@ def _with_opener(
     before = newest[0].get("seq") if newest else end
     while True:
         page: list[MessageRow] = yield from _rows(loaded.reader, before=before, limit=_OPENER_PAGE)
-        for row in reversed(page):
+        for row in reversed(_said(page)):
             if _is_user(row):
                 return sorted({each.get("seq", 0): each for each in (row, *rows)}.values(), key=_seq_of)
         if len(page) < _OPENER_PAGE:
@@ -285,14 +298,13 @@ def _leading(reader: Reader) -> Flow[list[MessageRow]]:
             return found
 
 
+def _said(rows: Sequence[MessageRow]) -> list[MessageRow]:
+    """What a call has written down before its answer is no history until it has one (`journal`)."""
+    return [row for row in rows if row.get("status") != "pending"]
+
+
 def _is_result(row: MessageRow) -> bool:
     return row["wire"].get("role") in ("tool", "function")
-
-
-def _history(rows: Sequence[MessageRow], block: Block) -> list[MessageRow]:
-    """`rows` without the block, and without what a call wrote down and has no answer for yet (`journal`)."""
-    seqs = set(block.seqs)
-    return [row for row in rows if row.get("seq") not in seqs and row.get("status") != "pending"]
 
 
 def _seq_of(row: MessageRow) -> int:
@@ -300,4 +312,4 @@ def _seq_of(row: MessageRow) -> int:
 
 
 def _is_user(row: MessageRow) -> bool:
-    return row["wire"].get("role") == "user" and row.get("status") != "pending"
+    return row["wire"].get("role") == "user"

@@ -139,7 +139,7 @@ class Chosen:
     """What a call, or `explain()`, decided: the parts an explanation is made of.
 
     `rows` are the stored messages that were looked at, in the thread's order, superseded ones included or not.
-    `supersedes_from` is the seq from which the call replaces what is stored.
+    `supersedes_from` is the seq from which the call replaces what is stored; `supersedes` are single ones.
     """
 
     view: ContextView
@@ -148,6 +148,7 @@ class Chosen:
     window: Window
     repaired: Repaired
     supersedes_from: int | None = None
+    supersedes: Sequence[int] = ()
     not_read: int = 0
 
 
@@ -187,7 +188,7 @@ def _entries(chosen: Chosen, counter: TokenCounter) -> Iterator[ContextEntry]:
         fate: Fate
         if seq in block_seqs:
             fate, reason = "included", INSTRUCTIONS
-        elif row.get("superseded") or (chosen.supersedes_from is not None and seq >= chosen.supersedes_from):
+        elif row.get("superseded") or _is_replaced(seq, chosen):
             fate, reason = "superseded", _why_superseded(row)
         elif row["id"] in sent:
             row = sent.pop(row["id"])
@@ -204,6 +205,10 @@ def _entries(chosen: Chosen, counter: TokenCounter) -> Iterator[ContextEntry]:
             yield _entry(row, "excluded", _why_invalid(row), counter, repaired=True)
     for row in sent.values():
         yield _entry(row, "included", PLACEHOLDER, counter)
+
+
+def _is_replaced(seq: int, chosen: Chosen) -> bool:
+    return seq in chosen.supersedes or (chosen.supersedes_from is not None and seq >= chosen.supersedes_from)
 
 
 def _entry(row: MessageRow, fate: Fate, reason: str, counter: TokenCounter, repaired: bool = False) -> ContextEntry:

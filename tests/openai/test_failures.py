@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +31,6 @@ from tests.openai.talking import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from memexllm.testing.server import OpenAIServer
 
@@ -367,6 +367,32 @@ gc.collect()
     subprocess.run([sys.executable, "-c", program, server.base_url, path], check=True, capture_output=True)
     with HistoryManager(path) as manager:
         assert [message.content for message in manager.get_messages("t")] == ["hi", "You said: hi"]
+
+
+def test_streams_that_cannot_be_stored_at_the_end_of_the_process_are_counted(server: OpenAIServer) -> None:
+    program = """
+import asyncio, gc, sys
+from openai import AsyncOpenAI
+from memexllm import with_history
+from tests.openai.storages import AsyncMemoryStorage
+
+async def begin():
+    client = with_history(AsyncOpenAI(base_url=sys.argv[1], api_key="local"), storage=AsyncMemoryStorage())
+    stream = await client.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "Tell me a story"}], thread_id="t", stream=True
+    )
+    for _ in range(3):
+        await anext(stream)
+    return stream
+
+loop = asyncio.new_event_loop()
+stream = loop.run_until_complete(begin())
+del stream
+gc.collect()
+"""
+    command = [sys.executable, "-c", program, server.base_url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert "1 turns could not be stored before the process ended" in done.stderr
 
 
 def test_a_thread_that_was_deleted_stays_deleted(server: OpenAIServer) -> None:

@@ -15,10 +15,11 @@ from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, ValidationError
 
 from memexllm import HistoryManager, MemoryStorage, history_of, with_history
+from memexllm.algorithms import TokenWindowAlgorithm
 from memexllm.core.errors import ConfigurationError, ResourceNotFoundError
 from memexllm.integrations.openai import PatchedClientWarning, ThreadNotGivenWarning
 from tests.openai.storages import AsyncMemoryStorage
-from tests.openai.talking import assistant, async_sdk_client, said, sdk_client, user
+from tests.openai.talking import TOOLS, assistant, async_sdk_client, said, sdk_client, user
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -269,6 +270,25 @@ class TestPatchedClass:
             say(client, "three", thread_id=None)
         assert seen == [["one"], ["one", "You said: one", "two"], ["three"]]
         assert contents(manager) == ["one", "You said: one", "two", "You said: two"]
+
+    def test_tools_that_can_be_read_once_reach_the_server(
+        self, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inner = Completions.create
+
+        @functools.wraps(inner)
+        def traced(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return inner(self, *args, **kwargs)
+
+        monkeypatch.setattr(Completions, "create", traced)
+        with sdk_client(server) as original:
+            client: Any = with_history(
+                original, storage=MemoryStorage(), algorithm=TokenWindowAlgorithm(max_tokens=200)
+            )
+            for _ in range(4):
+                say(client, "a long story " * 30, model="gpt-4o")
+            say(client, "And now?", model="gpt-4o", tools=iter(TOOLS))
+        assert [tool["function"]["name"] for tool in server.requests[-1].body["tools"]] == ["look"]
 
     async def test_it_sees_the_whole_prompt_async(
         self, server: OpenAIServer, manager: HistoryManager, monkeypatch: pytest.MonkeyPatch

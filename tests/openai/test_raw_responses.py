@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import operator
+import threading
+from contextlib import contextmanager, nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 import pytest
+from openai import APIResponseValidationError, OpenAI
 
 from memexllm import MemoryStorage, history_of, with_history
 from memexllm.core.errors import ResourceNotFoundError, ValidationError
@@ -26,6 +31,32 @@ STORY = "Once upon a time there was a fox who learned to read."
 
 class City(pydantic.BaseModel):
     name: str
+
+
+@contextmanager
+def serving(body: bytes) -> Iterator[str]:
+    """A server that answers everything with these bytes and calls them JSON."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def chat(**more: Any) -> dict[str, Any]:
@@ -62,6 +93,23 @@ class TestParsing:
             with pytest.raises(pydantic.ValidationError):
                 response.parse()
         assert len(contents(client)) == 2
+
+    @pytest.mark.parametrize("body", [b'{"id": "c", "choi', b'{"id": "c", "choices": 5}'], ids=["cut", "odd"])
+    @pytest.mark.parametrize("surface", ["chat.completions", "responses"])
+    @pytest.mark.parametrize("raw", ["with_raw_response", "with_streaming_response"])
+    def test_what_cannot_be_read_is_refused_when_it_is_parsed(self, body: bytes, surface: str, raw: str) -> None:
+        resource = operator.attrgetter(f"{surface}.{raw}")
+        with (
+            serving(body) as base_url,
+            OpenAI(base_url=base_url, api_key="local", max_retries=0, _strict_response_validation=True) as original,
+        ):
+            client: Any = with_history(original, storage=MemoryStorage())
+            made = resource(client).create(**(responses() if surface == "responses" else chat()))
+            with made if raw == "with_streaming_response" else nullcontext(made) as response:
+                with pytest.raises((ValueError, APIResponseValidationError)):
+                    response.parse()
+                assert not history_of(response).saved
+            assert contents(client) == []
 
     def test_a_parsed_answer_carries_history(self, server: OpenAIServer, client: Any, parsing: Any) -> None:
         server.answer('{"name": "Rome"}')

@@ -276,6 +276,24 @@ class TestSync:
             client.flush()
             partial_of(manager, text)
 
+    def test_abandoned_in_the_middle_of_a_write_it_outlives_its_client(self, server: OpenAIServer) -> None:
+        storage = CollectingStorage()
+        with sdk_client(server) as original:
+            client: Any = with_history(original, storage=storage)
+            gc.disable()
+            try:
+                stream = begin(client)
+                text = read_some(stream)
+                del stream
+                say(client, "elsewhere", thread_id="other")
+            finally:
+                gc.enable()
+            del client
+            gc.collect()
+            client = with_history(original, storage=storage)
+            client.flush()
+            partial_of(client.history, text)
+
     def test_finished_streams_leave_nothing_behind(self, server: OpenAIServer, client: Any) -> None:
         def tracked() -> int:
             gc.collect()
@@ -477,6 +495,26 @@ class TestAsyncStorage:
             runner.run(response.aclose())
             runner.run(original.close())
         thread = storage.inner.get_thread("t")
+        assert thread
+        assert [message.content for message in thread.messages] == ["Tell me a story", text]
+
+    def test_collected_together_with_its_client_it_is_stored_by_the_next_one(self, server: OpenAIServer) -> None:
+        storage = AsyncMemoryStorage()
+
+        async def leave_it(original: Any) -> tuple[Any, str]:
+            stream = await begin(with_history(original, storage=storage))
+            return stream, await aread_some(stream)
+
+        with asyncio.Runner() as first, asyncio.Runner() as second:
+            original = async_sdk_client(server)
+            stream, text = first.run(leave_it(original))
+            del stream
+            gc.collect()
+            other = async_sdk_client(server)
+            second.run(with_history(other, storage=storage).flush())
+            thread = storage.inner.get_thread("t")
+            second.run(other.close())
+            first.run(original.close())
         assert thread
         assert [message.content for message in thread.messages] == ["Tell me a story", text]
 

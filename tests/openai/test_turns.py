@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -20,8 +23,8 @@ from memexllm import (
     with_history,
 )
 from memexllm.core.errors import OperationError, ValidationError
-from memexllm.testing.server import Answer, Gate, Hold, ServerError
-from tests.openai.storages import FailingStorage
+from memexllm.testing.server import Answer, Failed, Gate, Hold, ServerError
+from tests.openai.storages import AsyncMemoryStorage, FailingStorage
 from tests.openai.talking import (
     TOOLS,
     Talk,
@@ -37,10 +40,11 @@ from tests.openai.talking import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from memexllm.core.models import Message
     from memexllm.testing.server import OpenAIServer
+    from tests.openai.responding import Respond
 
 
 class TestTurns:
@@ -74,6 +78,64 @@ class TestTurns:
             talk.say(tool(f"c{number + 1}"), turn_id="long", tools=TOOLS)
         talk.say(user("Look around."), turn_id="long", tools=TOOLS)
         assert talk.stored_contents().count("Look around.") == 1
+
+    def test_one_said_again_late_leaves_later_turns_alone(self, talk: Talk, server: OpenAIServer) -> None:
+        talk.say(user("first"), turn_id="t1")
+        talk.say(user("second"), turn_id="t2")
+        talk.run("add_message", "t", "A note.", "user")
+        talk.say(user("first"), turn_id="t1")
+        assert said(server) == ["second", "You said: second", "A note.", "first"]
+        assert talk.stored_contents() == [*said(server), "You said: first"]
+        assert talk.superseded() == ["first", "You said: first"]
+        assert talk.info is not None
+        assert [entry.preview for entry in talk.info.context.superseded] == ["first", "You said: first"]
+
+    def test_one_said_again_late_is_found_behind_the_window(
+        self, talking: Callable[..., Talk], server: OpenAIServer
+    ) -> None:
+        talk = talking(algorithm=FIFOAlgorithm(max_messages=3))
+        talk.say(user("first"), turn_id="t1")
+        pinned = talk.run("get_messages", "t")[0]
+        talk.run("pin", "t", pinned.id)
+        for number in range(5):
+            talk.say(user(f"question {number}"), turn_id=f"later {number}")
+        talk.say(user("first"), turn_id="t1")
+        assert said(server) == ["question 4", "You said: question 4", "first"]
+        assert talk.stored_contents().count("first") == 1
+        assert talk.superseded() == ["first", "You said: first"]
+
+    def test_a_long_turn_is_found_behind_a_pinned_message(
+        self, talking: Callable[..., Talk], server: OpenAIServer
+    ) -> None:
+        talk = talking(algorithm=FIFOAlgorithm(max_messages=4))
+        for number in range(12):
+            server.plan(Answer(calling(f"c{number}")))
+        talk.say(user("Begin."))
+        talk.run("pin", "t", talk.run("get_messages", "t")[0].id)
+        talk.say(user("Look around."), turn_id="long", tools=TOOLS)
+        for number in range(9):
+            talk.say(tool(f"c{number + 1}"), turn_id="long", tools=TOOLS)
+        talk.say(user("Look around."), turn_id="long", tools=TOOLS)
+        assert talk.stored_contents().count("Look around.") == 1
+
+    @pytest.mark.parametrize("merge", ["auto", "append"])
+    def test_it_is_there_once_whatever_is_compared(self, talk: Talk, server: OpenAIServer, merge: str) -> None:
+        talk.say(user("Hello"), merge=merge)
+        for _ in range(2):
+            talk.say(user("What is two and two?"), turn_id="turn-2", merge=merge)
+        assert talk.stored_contents().count("What is two and two?") == 1
+        assert said(server) == ["Hello", "You said: Hello", "What is two and two?"]
+
+    def test_an_answer_that_is_read_on_still_belongs_to_it(self, client: Any, server: OpenAIServer) -> None:
+        server.answer("Once upon a time there was a fox.")
+        stream = client.chat.completions.create(
+            model="gpt-4o", messages=[user("Tell me a story")], thread_id="t", turn_id="t1", stream=True
+        )
+        for _ in range(3):
+            next(stream)
+        client.chat.completions.create(model="gpt-4o", messages=[user("Hello?")], thread_id="t", turn_id="t2")
+        assert list(stream)
+        assert [message.turn_id for message in client.history.get_messages("t")] == ["t1", "t1", "t2", "t2"]
 
     def test_its_messages_carry_it(self, talk: Talk) -> None:
         talk.say(system("Be brief."), user("Hello"), turn_id="turn-1")
@@ -274,6 +336,56 @@ class TestJournals:
             journaled_talk.say(user("Hello again"))
         assert journaled_talk.stored() == before
 
+    def test_a_response_that_failed_leaves_the_conversation_as_it_was(
+        self, responding: Callable[..., Respond], server: OpenAIServer
+    ) -> None:
+        respond = responding(journal=True)
+        respond.say("Hello")
+        before = respond.stored()
+        server.plan(Failed())
+        respond.say("Hello again")
+        assert respond.stored() == before
+
+    @pytest.mark.parametrize("awaited", [False, True], ids=["sync", "awaitable"])
+    def test_a_client_of_others_that_fails_leaves_the_conversation_as_it_was(self, awaited: bool) -> None:
+        async def broken() -> Any:
+            raise TimeoutError
+
+        def create(**params: Any) -> Any:
+            if awaited:
+                return broken()
+            raise TimeoutError
+
+        manager = HistoryManager(MemoryStorage())
+        other = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+        client: Any = with_history(other, history_manager=manager, journal=True)
+
+        async def ask() -> None:
+            found = client.chat.completions.create(model="m", messages=[user("Hello")], thread_id="t")
+            if awaited:
+                await found
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(ask())
+        assert manager.get_messages("t") == []
+
+    async def test_a_call_cancelled_anywhere_leaves_the_conversation_as_it_was(self, server: OpenAIServer) -> None:
+        statuses: set[str] = set()
+        async with async_sdk_client(server) as original:
+            for n_turns_of_the_loop in range(12):
+                client: Any = with_history(original, storage=AsyncMemoryStorage(), journal=True)
+                await client.history.create_thread(thread_id="t")
+                asking = asyncio.create_task(
+                    client.chat.completions.create(model="gpt-4o", messages=[user("Hello")], thread_id="t")
+                )
+                for _ in range(n_turns_of_the_loop):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                with suppress(asyncio.CancelledError):
+                    await asking
+                statuses.update(message.status for message in await client.history.get_messages("t"))
+        assert statuses <= {"complete"}
+
     def test_versions_can_be_expected_all_the_same(self, journaled_talk: Talk) -> None:
         journaled_talk.say(user("Hello"), expected_version=0)
         assert journaled_talk.info is not None
@@ -342,30 +454,34 @@ class TestJournals:
         client.chat.completions.create(model="gpt-4o", messages=[user("Hello again")], thread_id="t")
         assert said(server) == ["Hello", "You said: Hello", "Hello again"]
 
-    def test_what_a_crash_left_opens_no_turn(self, server: OpenAIServer) -> None:
+    def test_what_a_crash_left_does_not_open_a_window(self, server: OpenAIServer) -> None:
         storage = MemoryStorage()
         client: Any = with_history(sdk_client(server), storage=storage, algorithm=FIFOAlgorithm(max_messages=2))
-        create = client.chat.completions.create
         server.plan(*(Answer(calling(f"c{number}")) for number in range(4)))
-        create(model="gpt-4o", messages=[user("Look around.")], thread_id="t", tools=TOOLS)
-        crash(storage, user("Are you there?"))
-        for number in range(3):
-            create(model="gpt-4o", messages=[tool(f"c{number}")], thread_id="t", tools=TOOLS)
+        ask = partial(client.chat.completions.create, model="gpt-4o", tools=TOOLS, thread_id="t")
+        ask(messages=[user("Look around.")])
+        left = [{"id": "x", "created_at": 0, "wire": user("Are you there?"), "status": "pending"}]
+        storage.append_messages("t", left)  # type: ignore[arg-type]  # rows, as the library writes them
+        for number in range(4):
+            ask(messages=[tool(f"c{number}")])
         assert said(server)[0] == "Look around."
 
-    def test_what_a_crash_left_is_no_part_of_the_list_its_caller_keeps(self, server: OpenAIServer) -> None:
+    def test_what_a_crash_left_does_not_hide_an_edit(self, server: OpenAIServer) -> None:
         storage = MemoryStorage()
+        left = [{"id": "x", "created_at": 0, "wire": user("Are you there?"), "status": "pending"}]
+        storage.append_messages("t", left, create={})  # type: ignore[arg-type]  # rows, as the library writes them
         client: Any = with_history(sdk_client(server), storage=storage, algorithm=FIFOAlgorithm(max_messages=2))
-        create = client.chat.completions.create
-        create(model="gpt-4o", messages=[user("Hello")], thread_id="t")
-        crash(storage, user("Are you there?"))
-        for text in ("one", "two", "three"):
-            create(model="gpt-4o", messages=[user(text)], thread_id="t")
-        edited = [user("Hello"), assistant("You said: Hello"), user("one"), assistant("You said: one"), user("TWO")]
-        create(model="gpt-4o", messages=edited, thread_id="t")
-        found = client.history.get_messages("t", include_superseded=True)
-        gone = [message.content for message in found if message.superseded]
-        assert gone == ["two", "You said: two", "three", "You said: three"]
+        conversation = [user("one"), assistant("You said: one"), user("two"), assistant("You said: two"), user("three")]
+        ask = partial(client.chat.completions.create, model="gpt-4o", thread_id="t")
+        for index in (1, 3, 5):
+            ask(messages=conversation[:index])
+        ask(messages=[*conversation[:2], user("other")])
+        assert [message.content for message in client.history.get_messages("t")][1:] == [
+            "one",
+            "You said: one",
+            "other",
+            "You said: other",
+        ]
 
     def test_what_a_crash_left_is_not_what_is_answered_again(self, server: OpenAIServer) -> None:
         storage = MemoryStorage()

@@ -71,6 +71,16 @@ def test_retries_of_the_sdk_send_the_same_and_store_once(server: OpenAIServer, *
     ]
 
 
+def test_a_key_in_the_servers_address_is_not_stored(server: OpenAIServer) -> None:
+    address = server.base_url.replace("http://", "http://ada:secret@")
+    with openai.OpenAI(base_url=address, api_key="local", max_retries=0) as original:
+        client: Any = with_history(original, storage=CountingStorage())
+        client.chat.completions.create(model="m", messages=[user("hello")], thread_id="t")
+    answer = client.history.get_messages("t")[-1]
+    assert answer.call.server == server.base_url + "/"
+    assert "secret" not in repr(answer.row())
+
+
 def test_what_is_known_of_the_call_is_kept_with_its_answer(server: OpenAIServer, talk: Talk) -> None:
     talk.seed(user("a"), calling("c1"))
     unanswered = talk.run("get_messages", "t")[1].id

@@ -54,22 +54,21 @@ class Caller:
         new: Sequence[Said],
         block: Said | None = None,
         *,
-        go_back_to: Said | None = None,
+        instead_of: Sequence[Said] = (),
         whole: bool | None = None,
         turn_id: str | None = None,
         beside_a_stream: bool = False,
     ) -> Said | None:
         """One call, whatever happens to it; the answer, or what came of it.
 
+        It takes the place of what it is said `instead_of`.
         `beside_a_stream` that is read on afterwards, so it is not closed before the call.
         """
         expected, way, heard = self._expected, self._any_way(), Heard()
         fate = self._any_fate(way, beside_a_stream)
         if self._needs_quiet(fate) or (not beside_a_stream and self._chance(0.2)):
             await self._settle()
-        history = expected.conversation
-        if go_back_to is not None:
-            history = history[: history.index(go_back_to)]
+        history = [each for each in expected.conversation if each not in instead_of]
         told = self._told(history, new, block, self._chance(0.4) if whole is None else whole)
         params = way.params(THREAD_ID, told, **await self._ours(way, fate, turn_id))
         refused = await self._happen(way, fate, params, heard)
@@ -79,8 +78,8 @@ class Caller:
         answer = heard.answer
         if self._journal and (fate.leaves_in_journal or not refused):
             expected.write_down(new, stays=answer is None and fate.leaves_in_journal)
-        if answer is not None and go_back_to is not None:
-            expected.go_back_to(go_back_to, block)
+        if answer is not None:
+            expected.supersede(instead_of, block)
         expected.add(new, answer, block, turn_id)
         self._brain.n_calls = 0
         return answer

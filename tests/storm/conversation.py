@@ -80,16 +80,20 @@ class Conversation(Caller):
         """The answer broke off: whoever asks the same again takes it back."""
         self.done["broken answers asked for again"] += 1
         turn_id = self._random.choice((question.turn_id, self._maybe_turn()))
-        await self._call([question], go_back_to=question, whole=False, turn_id=turn_id)
+        await self._call([question], instead_of=self._expected.after(question), whole=False, turn_id=turn_id)
 
     async def _say_turn_again(self) -> None:
-        """A call with the `turn_id` of a stored turn that begins with the turn's question takes the turn's place."""
+        """A call with the `turn_id` of a stored turn that begins with the turn's question takes the turn's place.
+
+        What came after the turn stays, and then lies before it.
+        """
         turns = [each for each in self._expected.questions if each.turn_id and each != self._expected.conversation[-1]]
         if not turns:
             return
         self.done["turns said again"] += 1
         question = self._random.choice(turns)
-        await self._call([question], go_back_to=question, whole=False, turn_id=question.turn_id)
+        turn = [each for each in self._expected.conversation if each.turn_id == question.turn_id]
+        await self._call([question], instead_of=turn, whole=False, turn_id=question.turn_id)
 
     async def _edit(self) -> None:
         """By the manager; the edited message is answered by a call without messages, or by the whole list.
@@ -118,8 +122,8 @@ class Conversation(Caller):
         if not places:
             return
         self.done["edits by the whole list"] += 1
-        first = conversation[self._random.choice(places)]
-        await self._call([self._question()], go_back_to=first, whole=True, turn_id=self._maybe_turn())
+        after = conversation[self._random.choice(places) :]
+        await self._call([self._question()], instead_of=after, whole=True, turn_id=self._maybe_turn())
 
     async def _regenerate_by_whole_list(self) -> None:
         conversation = self._expected.conversation
@@ -128,7 +132,7 @@ class Conversation(Caller):
         if not 1 < after < len(conversation):
             return
         self.done["regenerations by the whole list"] += 1
-        await self._call([], go_back_to=conversation[after], whole=True, turn_id=question.turn_id)
+        await self._call([], instead_of=conversation[after:], whole=True, turn_id=question.turn_id)
 
     async def _select(self) -> None:
         """Another choice takes the answer's place, and nothing else changes."""

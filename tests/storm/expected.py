@@ -106,12 +106,19 @@ class Expected:
             self.live.append(block)
         self.live += [replace(each, turn_id=turn_id) for each in (*new, answer)]
 
-    def go_back_to(self, first: Said, block: Said | None) -> None:
-        """A call supersedes all from `first` on; a block that lies there is written again unless a new one comes."""
-        at = self.live.index(first)
-        taken, self.live = self.live[at:], self.live[:at]
-        self.gone += taken
-        if self.block in taken:
+    def supersede(self, taken: Sequence[Said], block: Said | None) -> None:
+        """A call takes the place of messages. When they are the thread's end, all goes that lies there.
+
+        A block among it is written again, unless a new one comes.
+        """
+        if not taken or list(taken) != self.conversation[-len(taken) :]:
+            self.live = [each for each in self.live if each not in taken]
+            self.gone += taken
+            return
+        at = self.live.index(taken[0])
+        end, self.live = self.live[at:], self.live[:at]
+        self.gone += end
+        if self.block in end:
             if block is None or block == self.block:
                 assert self.block is not None
                 self.live.append(self.block)
@@ -141,6 +148,11 @@ class Expected:
         taken = [each for each in self.live[at:] if each is not self.block]
         self.live = [each for each in self.live if each not in taken]
         self.gone += taken
+
+    def after(self, first: Said) -> list[Said]:
+        """The conversation from a message on, itself included."""
+        conversation = self.conversation
+        return conversation[conversation.index(first) :]
 
     @property
     def questions(self) -> list[Said]:

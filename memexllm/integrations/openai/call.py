@@ -146,12 +146,16 @@ class Call:
     def later_turn(self, answer: Answer, status: Status, answer_id: str) -> Turn:
         """The write that puts a stream's later state in the place of the answer that was stored."""
         row = self._answer_row(answer, status, answer_id)
+        if self._ours.turn_id is not None:
+            row["turn_id"] = self._ours.turn_id
         return Turn(self.thread_id, [row], {}, self.info, replaces=answer_id)
 
     def save(self, received: Any) -> Flow[None]:
         """Store the turn of what came back whole; nothing when that is no answer."""
         answer = self.surface.answer(received)
-        if answer is not None:
+        if answer is None:
+            yield from self.withdraw()
+        else:
             yield from self.store(self.turn(answer))
 
     def store(self, turn: Turn) -> Flow[None]:

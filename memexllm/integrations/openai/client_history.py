@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -138,6 +138,12 @@ class ClientHistory:
                 stacklevel=callers_level(),
             )
         return thread_id
+
+
+def keep_tools(params: dict[str, Any]) -> None:
+    """Tools that can be read once become a list: they are counted before they are sent."""
+    if isinstance(params.get("tools"), Iterator):
+        params["tools"] = list(params["tools"])
 
 
 def callers_level() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
 from memexllm.integrations.openai.call import Call
-from memexllm.integrations.openai.client_history import ClientHistory, Scope, pop_header, taken_out
+from memexllm.integrations.openai.client_history import ClientHistory, Scope, keep_tools, pop_header, taken_out
 from memexllm.integrations.openai.performing import Received, conclude, perform
 from memexllm.integrations.openai.surface import CHAT
 
@@ -52,7 +52,7 @@ def _shadow(create: Callable[..., Any], history: ClientHistory) -> Callable[...,
             params["messages"] = run(call.prepare(call.surface.drafts(params.get("messages") or ()), params))
             result = create(**params)
         except BaseException:
-            call.leave()
+            run(received.failed())
             raise
         if hasattr(type(result), "__await__"):
             received.asynchronous = True
@@ -79,7 +79,7 @@ async def _awaited(awaitable: Any, received: Received) -> Any:
     try:
         result = await awaitable
     except BaseException:
-        received.leave()
+        await arun(received.failed())
         raise
     return await arun(conclude(received, result))
 
@@ -89,6 +89,7 @@ def _begin(history: ClientHistory, params: dict[str, Any], *, asynchronous: bool
     resolved = history.resolve(ours.thread_id, pop_header(params), Scope())
     if resolved is None:
         return None
+    keep_tools(params)
     return Call(history, resolved, Scope(), "", ours, CHAT, asynchronous=asynchronous)
 
 

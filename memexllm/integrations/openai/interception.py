@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import Flow, arun, run
 from memexllm.core.wire import Draft
 from memexllm.integrations.openai.call import Call
-from memexllm.integrations.openai.client_history import OURS, pop_header, taken_out
+from memexllm.integrations.openai.client_history import OURS, keep_tools, pop_header, taken_out
 from memexllm.integrations.openai.patches import is_sdk_function, patch_on_original
 from memexllm.integrations.openai.performing import Received, perform
 from memexllm.integrations.openai.surface import Surface
@@ -100,6 +101,7 @@ def begin(client: Any, surface: Surface, params: dict[str, Any]) -> Call | None:
 
 def _early(resource: Any, sdk_class: Any, call: Call, name: str, params: dict[str, Any]) -> Flow[Any] | None:
     """The call with its history given to the method that somebody has patched; None when nobody has."""
+    keep_tools(params)
     received = Received(call, params)
     target = patch_on_original(resource._client, call.surface, name)
     if target is None:
@@ -175,10 +177,15 @@ def _listen_in(request: dict[str, Any], received: Received) -> None:
 
 
 def _server(client: Any) -> str:
-    """The base URL as text, remembered while it stays the same object."""
+    """The base URL as text, as it is stored with answers; remembered while it stays the same object."""
     url = client.base_url
     known = client.__dict__.get("_memexllm_server")
     if known is None or known[0] is not url:
-        known = client.__dict__["_memexllm_server"] = (url, str(url))
+        known = client.__dict__["_memexllm_server"] = (url, _without_credentials(str(url)))
     server: str = known[1]
     return server
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,8 +1,8 @@
 """`journal=True`: what a call brings is written down before its request, so that a crash cannot lose it.
 
 It is stored with the status `pending`, which is no history: other calls do not see it, `get_messages()` does. With the
-answer the turn is stored whole, in one write that supersedes what was written down. A call that fails supersedes it
-too; after a crash it stays as it is.
+answer the turn is stored whole, in one write that supersedes what was written down. A call that fails or is cancelled
+supersedes it too; after a crash it stays as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memexllm.core.errors import ConcurrencyError, HistoryWriteError, StorageError
-from memexllm.core.flow import Flow
+from memexllm.core.flow import Flow, to_the_end
 from memexllm.core.wire import MessageRow
 from memexllm.integrations.openai.outbox import Turn, logger
 from memexllm.storage.port import StoragePort
@@ -31,8 +31,8 @@ def write_down(port: StoragePort, thread_id: str, turn: Turn) -> Flow[Journaled]
     """Before the request: a storage that cannot keep it is a `HistoryWriteError`, before any money is spent."""
     try:
         version: int = yield port.append_messages(thread_id, turn.rows, turn.changes)
-        reader = yield from port.read(thread_id)
-        newest: list[MessageRow] = [] if reader is None else (yield reader.rows(limit=len(turn.rows) + _OTHERS))
+        # To the end: only who knows where the rows lie can take them back.
+        newest = yield from to_the_end(_newest(port, thread_id, len(turn.rows) + _OTHERS))
     except ConcurrencyError:
         raise
     except StorageError as error:
@@ -42,6 +42,12 @@ def write_down(port: StoragePort, thread_id: str, turn: Turn) -> Flow[Journaled]
         ) from error
     ids = {row["id"] for row in turn.rows}
     return Journaled(tuple(row["seq"] for row in newest if row["id"] in ids and "seq" in row), version)
+
+
+def _newest(port: StoragePort, thread_id: str, limit: int) -> Flow[list[MessageRow]]:
+    reader = yield from port.read(thread_id)
+    newest: list[MessageRow] = [] if reader is None else (yield reader.rows(limit=limit))
+    return newest
 
 
 def strike_out(port: StoragePort, thread_id: str, journaled: Journaled) -> Flow[None]:

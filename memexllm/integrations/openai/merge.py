@@ -55,6 +55,7 @@ class _Continuation:
     history: list[MessageRow]
     new: list[Draft]
     supersede_from: int | None = None
+    supersede: tuple[int, ...] = ()
     diverged_at: int | None = None
 
 
@@ -63,13 +64,14 @@ def merge(
 ) -> Flow[Merged]:
     """`incoming` against `loaded`; `rows_of` makes rows of messages that are stored for the first time.
 
-    A call of a turn that is stored, which begins with the turn's first message again, takes the turn's place.
+    A call of a turn that is stored, which begins with the turn's first message again, supersedes the turn.
     """
     lead = _leading_block(incoming)
     if mode == "replace":
         continuation = _Continuation([], list(incoming[lead:]), None if loaded.head is None else 0)
     elif mode == "append":
-        continuation = _Continuation(loaded.rows, list(incoming[lead:]))
+        again = yield from _said_again(loaded, incoming[lead:], turn_id)
+        continuation = again or _Continuation(loaded.rows, list(incoming[lead:]))
     else:
         overlap = _overlap(loaded.rows, incoming) if lead else 0
         if overlap:
@@ -86,10 +88,9 @@ def _continue(loaded: Loaded, rest: Sequence[Draft], turn_id: str | None) -> Flo
     overlap = _overlap(stored, rest)
     if overlap or not rest:
         return _Continuation(stored, list(rest[overlap:]))
-    if turn_id is not None:
-        begun = yield from load_turn(loaded, turn_id)
-        if begun is not None and fingerprint(begun[1]["wire"]) == fingerprint(rest[0]["wire"]):
-            return _Continuation(begun[0], list(rest), begun[1].get("seq"))
+    again = yield from _said_again(loaded, rest, turn_id)
+    if again is not None:
+        return again
     if stored and stored[-1].get("status") == "incomplete":
         asked = next((i for i in range(len(stored) - 1, -1, -1) if stored[i]["wire"].get("role") == "user"), None)
         if asked is not None and fingerprint(stored[asked]["wire"]) == fingerprint(rest[0]["wire"]):
@@ -99,8 +100,26 @@ def _continue(loaded: Loaded, rest: Sequence[Draft], turn_id: str | None) -> Flo
         shared = _shared_prefix(beginning, rest)
         whole_list = shared >= 2 or (shared == 1 and any(each["wire"].get("role") == "assistant" for each in rest[1:]))
         if whole_list and shared < len(beginning):
-            return _Continuation(beginning[:shared], list(rest[shared:]), beginning[shared].get("seq"), shared)
+            seq = beginning[shared].get("seq")
+            return _Continuation(beginning[:shared], list(rest[shared:]), seq, diverged_at=shared)
     return _Continuation(stored, list(rest))
+
+
+def _said_again(loaded: Loaded, rest: Sequence[Draft], turn_id: str | None) -> Flow[_Continuation | None]:
+    """How a call goes on that begins a stored turn again; None for any other.
+
+    What was said after the turn by others stays: the turn is then at the end.
+    """
+    if turn_id is None or not rest:
+        return None
+    rows = yield from load_turn(loaded, turn_id)
+    turn = [index for index, row in enumerate(rows) if row.get("turn_id") == turn_id]
+    if not turn or fingerprint(rows[turn[0]]["wire"]) != fingerprint(rest[0]["wire"]):
+        return None
+    if turn[-1] - turn[0] == len(turn) - 1 and turn[-1] == len(rows) - 1:
+        return _Continuation(rows[: turn[0]], list(rest), rows[turn[0]].get("seq"))
+    others = [row for row in loaded.rows if row.get("turn_id") != turn_id]
+    return _Continuation(others, list(rest), supersede=tuple(rows[index].get("seq", 0) for index in turn))
 
 
 def _changes(loaded: Loaded, lead: list[Draft], continuation: _Continuation, rows_of: RowsOf) -> Merged:
@@ -129,7 +148,7 @@ def _changes(loaded: Loaded, lead: list[Draft], continuation: _Continuation, row
         block=to_store or block.rows(),
         block_to_store=to_store,
         supersede_from=cut_from,
-        supersede=tuple(loaded.block.seqs) if changed else (),
+        supersede=(*continuation.supersede, *(loaded.block.seqs if changed else ())),
         state=state,
     )
 

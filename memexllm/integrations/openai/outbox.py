@@ -73,6 +73,7 @@ class Outbox:
     def abandon(self, stream: Any) -> None:
         """Hold a stream nobody reads any more until the next call or `flush()` stores what it has said."""
         self._abandoned.put(stream)
+        _unsettled.add(self)
 
     def settle(self, thread_id: str) -> Flow[None]:
         """Before a call reads its thread: what earlier calls on it have said, and could not store, is stored."""
@@ -92,6 +93,7 @@ class Outbox:
     def _store_abandoned(self) -> Flow[None]:
         while not self._abandoned.empty():
             yield from self._abandoned.get().interrupt()
+        self._forget_when_settled()
 
     def write(self, turn: Turn) -> Flow[None]:
         """Store a turn after those of its thread that wait; one that fails twice is kept, logged, and said so."""
@@ -138,10 +140,15 @@ class Outbox:
             for index, turn in enumerate(self._pending):
                 if thread_id is None or turn.thread_id == thread_id:
                     del self._pending[index]
-                    if not self._pending:
-                        _unsettled.discard(self)
                     return turn
+        self._forget_when_settled()
         return None
+
+    def _forget_when_settled(self) -> None:
+        """Nothing waits any more, so this need not outlive its clients."""
+        with self._lock:
+            if not self.has_pending:
+                _unsettled.discard(self)
 
     def _keep(self, turn: Turn) -> None:
         """Keep a turn that could not be stored for the next call, `flush()`, or the end of the process."""
@@ -194,7 +201,7 @@ class Outbox:
 
 _outboxes: weakref.WeakValueDictionary[int, Outbox] = weakref.WeakValueDictionary()
 """By the id of the storage, which an outbox keeps alive."""
-# Those with turns that wait: their clients may be gone before the process ends.
+# Those with turns or streams that wait: their clients may be gone before the process ends.
 _unsettled: set[Outbox] = set()
 _making = threading.Lock()
 
@@ -203,9 +210,15 @@ def outbox_of(port: StoragePort) -> Outbox:
     with _making:
         found = _outboxes.get(id(port.storage))
         if found is None:
-            found = _outboxes[id(port.storage)] = Outbox(port)
+            found = _outboxes[id(port.storage)] = _left_waiting(port) or Outbox(port)
             settled_by(port, found)
         return found
+
+
+def _left_waiting(port: StoragePort) -> Outbox | None:
+    """One that was collected together with its streams: their finalisers gave them to it when weak references to it
+    were gone already."""
+    return next((outbox for outbox in list(_unsettled) if outbox.port.storage is port.storage), None)
 
 
 def _note_failure(turn: Turn, error: MemexLLMError, fate: str) -> None:
@@ -218,10 +231,10 @@ def _note_failure(turn: Turn, error: MemexLLMError, fate: str) -> None:
 
 @atexit.register
 def _flush_at_exit() -> None:
-    for outbox in list(_outboxes.values()):
+    for outbox in {*_outboxes.values(), *_unsettled}:
         if not outbox.has_pending:
             continue
-        count = len(outbox._pending)
+        count = len(outbox._pending) + outbox._abandoned.qsize()
         if outbox.port.asynchronous:
             logger.error("%d turns could not be stored before the process ended", count)
             continue

@@ -100,12 +100,14 @@ class Received:
         self._looking = True
         try:
             parsed = yield Step(result.parse, (), blocking=False)
-            if not self._taken:
-                self.take(parsed)
         except _SeenError:
-            pass  # raised by `given_to`: the answer is taken, and the SDK remembers nothing of this look
+            return  # raised by `given_to`: the answer is taken, and the SDK remembers nothing of this look
+        except _unreadable():
+            return  # no JSON, or no answer: the caller is told when it parses
         finally:
             self._looking = False
+        if not self._taken:
+            self.take(parsed)
 
     def stored(self) -> Flow[None]:
         if self._taken and not self._streaming:
@@ -113,6 +115,13 @@ class Received:
 
     def stored_or_withdrawn(self) -> Flow[None]:
         yield from self.stored() if self._taken or self._streaming else self.call.withdraw()
+
+    def failed(self) -> Flow[None]:
+        """Nothing came back, and nothing will."""
+        try:
+            yield from self.call.withdraw()
+        finally:
+            self.call.leave()
 
     def leave(self) -> None:
         """The call is over, unless its stream goes on."""
@@ -127,6 +136,12 @@ def _as_it_came(answer: Any) -> Any:
 
 class _SeenError(Exception):
     pass
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What the SDK raises of an answer that is no JSON, or no answer when it validates strictly."""
+    openai = sys.modules.get("openai")
+    return (ValueError,) if openai is None else (ValueError, openai.APIError)
 
 
 def _sdk_stream(value: Any) -> str | None:

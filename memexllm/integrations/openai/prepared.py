@@ -44,6 +44,7 @@ class Prepared:
             window=self.window,
             repaired=self.repaired,
             supersedes_from=self.merged.supersede_from,
+            supersedes=self.merged.supersede,
             not_read=0 if loaded.whole or loaded.head is None else max(0, loaded.head.message_count - n_seen),
         )
         return explanation(self.thread_id, self.algorithm, chosen)
