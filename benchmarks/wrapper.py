@@ -1,4 +1,4 @@
-"""A wrapped client's CPU over the bare SDK's, storage and network apart: `python -m benchmarks.wrapper`.
+"""A wrapped client's CPU over the bare SDK, storage and network apart: `python -m benchmarks.wrapper [chat responses]`.
 
 Both clients have a transport that answers from memory with the same bytes every time, and send the same request. The
 storage returns constants, so that what is left is the wrapper: reading, merging, choosing, and making the turn.
@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from openai import AsyncOpenAI, DefaultHttpxClient, OpenAI
@@ -54,6 +55,75 @@ STREAM = "".join(
         "data: [DONE]\n\n",
     ]
 ).encode()
+
+
+SAID = {
+    "type": "message",
+    "id": "msg_1",
+    "status": "completed",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": "It is 42 euros.", "annotations": []}],
+}
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "model": "gpt-4o",
+    "output": [SAID],
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "tools": [],
+    "usage": {
+        "input_tokens": 12,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 6,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 18,
+    },
+}
+
+
+def _response_events() -> str:
+    place = {"output_index": 0, "item_id": "msg_1", "content_index": 0}
+    begun = {**RESPONSE, "status": "in_progress", "output": [], "usage": None}
+    empty = {**SAID, "status": "in_progress", "content": []}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": empty},
+        *(
+            {"type": "response.output_text.delta", **place, "delta": "word ", "logprobs": []}
+            for _ in range(N_CHUNKS - 4)
+        ),
+        {"type": "response.output_item.done", "output_index": 0, "item": SAID},
+        {"type": "response.completed", "response": RESPONSE},
+    ]
+    numbered = ({**event, "sequence_number": number} for number, event in enumerate(events))
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered)
+
+
+@dataclass(frozen=True)
+class Api:
+    """One of the two that are measured: where the SDK has it, what carries the conversation, and what is answered."""
+
+    name: str
+    create: Callable[[Any], Any]
+    key: str
+    answered: bytes
+    streamed: bytes
+
+    def params(self, messages: list[Any], **arguments: Any) -> dict[str, Any]:
+        return {"model": "gpt-4o", self.key: messages, **arguments}
+
+
+CHAT = Api("chat", lambda client: client.chat.completions.create, "messages", COMPLETION, STREAM)
+RESPONSES = Api(
+    "responses",
+    lambda client: client.responses.create,
+    "input",
+    json.dumps(RESPONSE).encode(),
+    _response_events().encode(),
+)
 
 
 def rows_of(n_messages: int) -> list[MessageRow]:
@@ -136,9 +206,10 @@ class AsyncConstantStorage(_Constant, AsyncBaseStorage):
 
 
 def answer(request: Any) -> Any:
+    api = RESPONSES if request.url.path.endswith("/responses") else CHAT
     streamed = b'"stream":true' in request.content
     kind = "text/event-stream" if streamed else "application/json"
-    return http.Response(200, content=STREAM if streamed else COMPLETION, headers={"content-type": kind})
+    return http.Response(200, content=api.streamed if streamed else api.answered, headers={"content-type": kind})
 
 
 def sync_client() -> OpenAI:
@@ -149,40 +220,39 @@ def async_client() -> AsyncOpenAI:
     return AsyncOpenAI(api_key="none", http_client=http.AsyncClient(transport=http.MockTransport(answer)))
 
 
-def calls(client: Any, messages: list[Any], **arguments: Any) -> Batch:
-    create = client.chat.completions.create
+def calls(api: Api, client: Any, messages: list[Any], **arguments: Any) -> Batch:
+    create = api.create(client)
 
     def batch(n_operations: int) -> None:
         for _ in range(n_operations):
-            create(model="gpt-4o", messages=messages, **arguments)
+            create(**api.params(messages, **arguments))
 
     return batch
 
 
-def streams(client: Any, **arguments: Any) -> Batch:
-    create = client.chat.completions.create
+def streams(api: Api, client: Any, **arguments: Any) -> Batch:
+    create = api.create(client)
 
     def batch(n_operations: int) -> None:
         for _ in range(n_operations):
-            for _chunk in create(model="gpt-4o", messages=NEW, stream=True, **arguments):
+            for _chunk in create(**api.params(NEW, stream=True, **arguments)):
                 pass
 
     return batch
 
 
-def async_calls(runner: asyncio.Runner, client: Any, messages: list[Any], **arguments: Any) -> Batch:
+def async_calls(api: Api, runner: asyncio.Runner, client: Any, messages: list[Any], **arguments: Any) -> Batch:
     async def batch(n_operations: int) -> None:
         for _ in range(n_operations):
-            await client.chat.completions.create(model="gpt-4o", messages=messages, **arguments)
+            await api.create(client)(**api.params(messages, **arguments))
 
     return _on_loop(runner, batch)
 
 
-def async_streams(runner: asyncio.Runner, client: Any, **arguments: Any) -> Batch:
+def async_streams(api: Api, runner: asyncio.Runner, client: Any, **arguments: Any) -> Batch:
     async def batch(n_operations: int) -> None:
         for _ in range(n_operations):
-            stream = await client.chat.completions.create(model="gpt-4o", messages=NEW, stream=True, **arguments)
-            async for _chunk in stream:
+            async for _chunk in await api.create(client)(**api.params(NEW, stream=True, **arguments)):
                 pass
 
     return _on_loop(runner, batch)
@@ -220,34 +290,41 @@ def report_history(kind: str, bare: Batch, wrapped: Batch) -> None:
     print("  bare over wrapped:", ratio(found["bare"], found["wrapped"]))
 
 
-def main() -> None:
+def report(api: Api) -> None:
     history = [row["wire"] for row in rows_of(N_HISTORY)]
     bare = sync_client()
     wrapped = with_history(sync_client(), storage=ConstantStorage(0))
     remembering = with_history(sync_client(), storage=ConstantStorage(N_HISTORY))
-    check_same_request(history)
-    report_calls("sync", calls(bare, NEW), calls(wrapped, NEW, thread_id="t"), calls(wrapped, NEW, thread_id=None))
-    report_streams("sync", streams(bare), streams(wrapped, thread_id="t"))
-    report_history("sync", calls(bare, [*history, *NEW]), calls(remembering, NEW, thread_id="t"))
+    check_same_request(api, history)
+    kind = f"{api.name}, sync"
+    report_calls(
+        kind,
+        calls(api, bare, NEW),
+        calls(api, wrapped, NEW, thread_id="t"),
+        calls(api, wrapped, NEW, thread_id=None),
+    )
+    report_streams(kind, streams(api, bare), streams(api, wrapped, thread_id="t"))
+    report_history(kind, calls(api, bare, [*history, *NEW]), calls(api, remembering, NEW, thread_id="t"))
+    kind = f"{api.name}, async"
     with asyncio.Runner() as runner:
         a_bare = async_client()
         a_wrapped = with_history(async_client(), storage=AsyncConstantStorage(0))
         a_remembering = with_history(async_client(), storage=AsyncConstantStorage(N_HISTORY))
         report_calls(
-            "async",
-            async_calls(runner, a_bare, NEW),
-            async_calls(runner, a_wrapped, NEW, thread_id="t"),
-            async_calls(runner, a_wrapped, NEW, thread_id=None),
+            kind,
+            async_calls(api, runner, a_bare, NEW),
+            async_calls(api, runner, a_wrapped, NEW, thread_id="t"),
+            async_calls(api, runner, a_wrapped, NEW, thread_id=None),
         )
-        report_streams("async", async_streams(runner, a_bare), async_streams(runner, a_wrapped, thread_id="t"))
+        report_streams(kind, async_streams(api, runner, a_bare), async_streams(api, runner, a_wrapped, thread_id="t"))
         report_history(
-            "async",
-            async_calls(runner, a_bare, [*history, *NEW]),
-            async_calls(runner, a_remembering, NEW, thread_id="t"),
+            kind,
+            async_calls(api, runner, a_bare, [*history, *NEW]),
+            async_calls(api, runner, a_remembering, NEW, thread_id="t"),
         )
 
 
-def check_same_request(history: list[Any]) -> None:
+def check_same_request(api: Api, history: list[Any]) -> None:
     """Both sides of the comparison with history send the same bytes."""
     sent: list[bytes] = []
 
@@ -256,10 +333,16 @@ def check_same_request(history: list[Any]) -> None:
         return answer(request)
 
     client = OpenAI(api_key="none", http_client=http.Client(transport=http.MockTransport(keep)))
-    client.chat.completions.create(model="gpt-4o", messages=[*history, *NEW])
+    api.create(client)(**api.params([*history, *NEW]))
     remembering = with_history(client, storage=ConstantStorage(N_HISTORY))
-    remembering.chat.completions.create(model="gpt-4o", messages=NEW, thread_id="t")
+    api.create(remembering)(**api.params(NEW, thread_id="t"))
     assert json.loads(sent[0]) == json.loads(sent[1])
+
+
+def main() -> None:
+    apis = {api.name: api for api in (CHAT, RESPONSES)}
+    for name in sys.argv[1:] or apis:
+        report(apis[name])
 
 
 if __name__ == "__main__":

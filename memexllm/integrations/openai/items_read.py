@@ -80,8 +80,9 @@ def draft_of_answer(items: Sequence[Item]) -> Draft:
 def cleaned(item: Any) -> Any:
     """An item as plain JSON without nulls and what a server does not take back (`parsed`, logprobs)."""
     if hasattr(item, "model_dump"):
-        item = item.model_dump(exclude_unset=True, mode="json", by_alias=True, warnings=False)
-    copied = plain(item)
+        copied = item.model_dump(exclude_unset=True, mode="json", by_alias=True, warnings=False)
+    else:
+        copied = plain(item)
     if not isinstance(copied, dict):
         return copied
     kept = {key: value for key, value in copied.items() if value is not None and key not in _NOT_INPUT}
