@@ -17,16 +17,11 @@ from memexllm.core.exchanges import Exchange, exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.refusals import checked_positive
+from memexllm.core.state import CUT as CUT
 from memexllm.core.tokens import TokenCounter
 from memexllm.core.wire import MessageRow
 
 logger = logging.getLogger("memexllm")
-
-CUT = "cut"
-"""Key of the thread's state under which an algorithm keeps the seq of its window's first message.
-
-The library drops it when the messages before it are superseded.
-"""
 
 
 @dataclass(frozen=True, slots=True)

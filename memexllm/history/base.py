@@ -46,6 +46,10 @@ class ManagerBase:
         """`algorithm` with every method of the contract, also when it is an object that has those of 0.1 only."""
         return as_algorithm(self.algorithm)
 
+    @property
+    def _making(self) -> flows.Making:
+        return flows.Making(self.port, self.clock, self.id_source)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.storage!r}, algorithm={self.algorithm!r})"
 

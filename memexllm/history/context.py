@@ -15,12 +15,11 @@ from memexllm.algorithms.base import BaseAlgorithm, ContextView, with_required
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
+from memexllm.core.state import BLOCK as BLOCK
+from memexllm.core.state import PINS as PINS
 from memexllm.core.wire import BLOCK_ROLES, Draft, MessageRow, draft_of, row_of
 from memexllm.storage.port import Reader
 
-BLOCK = "block"
-PINS = "pins"
-"""Key of the thread's state with the seqs of its pinned messages, which are sent however far back they lie."""
 _HEAD_PAGE = 16
 _OPENER_PAGE = 100
 _RESULTS_PAGE = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
@@ -20,8 +21,9 @@ from memexllm.core.wire import MessageRow
 from memexllm.history.context import PINS, Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Chosen, Explanation, explanation
 from memexllm.history.observing import show_new
+from memexllm.history.settling import settle
 from memexllm.storage._searching import checked_query
-from memexllm.storage.port import Reader, StoragePort
+from memexllm.storage.port import Reader, StoragePort, changes_given
 
 _PIN_ATTEMPTS = 20
 # Databases count in 64 bits.
@@ -29,21 +31,52 @@ _MOST = 1 << 61
 _METADATA = TypeAdapter(dict[str, JsonValue])
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What it takes to make a thread: where it is stored, when, and under which id."""
+
+    port: StoragePort
+    clock: Clock
+    new_id: IdSource
+
+
 def create_thread(
-    port: StoragePort,
-    clock: Clock,
-    new_id: IdSource,
+    making: Making,
     metadata: Mapping[str, Any] | None,
     thread_id: str | None,
     user_id: str | None,
     title: str | None,
 ) -> Flow[Thread]:
-    if thread_id is not None and (yield from port.read(checked_thread_id(thread_id), "create thread")) is not None:
+    if (
+        thread_id is not None
+        and (yield from making.port.read(checked_thread_id(thread_id), "create thread")) is not None
+    ):
         raise ValidationError(f"thread {thread_id!r} exists already; get_thread() returns it")
     _check_fields(metadata=metadata, user_id=user_id, title=title)
-    thread = Thread(thread_id or new_id(), metadata=metadata, user_id=user_id, title=title, created_at=clock())
-    thread.version = yield from port.create_thread(thread, id_is_new=thread_id is None)
+    made_at, new_id = making.clock(), thread_id or making.new_id()
+    thread = Thread(new_id, metadata=metadata, user_id=user_id, title=title, created_at=made_at)
+    thread.version = yield from making.port.create_thread(thread, id_is_new=thread_id is None)
     return thread
+
+
+def fork(
+    making: Making,
+    thread_id: str,
+    at: Any,
+    new_thread_id: str | None,
+    user_id: str | None,
+    title: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> Flow[Thread]:
+    if at is not None and (not isinstance(at, str) or not at):
+        raise ValidationError(f"at= is the id of a message, or None for the whole thread; got {at!r:.40}")
+    if new_thread_id is not None:
+        checked_thread_id(new_thread_id)
+    _check_fields(metadata, user_id, title)
+    yield from settle(making.port, checked_thread_id(thread_id))
+    given = changes_given(user_id=user_id, title=title, metadata=metadata, created_at=making.clock())
+    made: Thread = yield making.port.fork_thread(thread_id, new_thread_id or making.new_id(), at, given)
+    return made
 
 
 def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[Thread]:

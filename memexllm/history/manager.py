@@ -54,7 +54,24 @@ class HistoryManager(ManagerBase):
         title: str | None = None,
     ) -> Thread:
         """An empty thread, stored. An id that exists already is a `ValidationError`."""
-        return run(flows.create_thread(self.port, self.clock, self.id_source, metadata, thread_id, user_id, title))
+        return run(flows.create_thread(self._making, metadata, thread_id, user_id, title))
+
+    def fork(
+        self,
+        thread_id: str,
+        at: str | None = None,
+        *,
+        new_thread_id: str | None = None,
+        user_id: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Thread:
+        """A new thread that begins with what this one has, up to message `at` or all of it; its head (`partial`).
+
+        From then on neither changes with the other; what is not given is the parent's. An unknown `at` is a
+        `MessageNotFoundError`, a superseded one or a `new_thread_id` that exists a `ValidationError`.
+        """
+        return run(flows.fork(self._making, thread_id, at, new_thread_id, user_id, title, metadata))
 
     def get_thread(self, thread_id: str) -> Thread:
         """The thread with the messages of its window; `ThreadNotFoundError` when there is none.
@@ -229,9 +246,20 @@ class AsyncHistoryManager(ManagerBase):
         title: str | None = None,
     ) -> Thread:
         """Async `HistoryManager.create_thread`."""
-        return await arun(
-            flows.create_thread(self.port, self.clock, self.id_source, metadata, thread_id, user_id, title)
-        )
+        return await arun(flows.create_thread(self._making, metadata, thread_id, user_id, title))
+
+    async def fork(
+        self,
+        thread_id: str,
+        at: str | None = None,
+        *,
+        new_thread_id: str | None = None,
+        user_id: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Thread:
+        """Async `HistoryManager.fork`."""
+        return await arun(flows.fork(self._making, thread_id, at, new_thread_id, user_id, title, metadata))
 
     async def get_thread(self, thread_id: str) -> Thread:
         """Async `HistoryManager.get_thread`."""

@@ -6,8 +6,8 @@
   a write whose time falls into one ends it first. So the order by `listed_at` is that by `updated_at`; equal times go
   by `n`. `metadata` is the text that `jsontext.dumps` writes, byte for byte: lists that filter by it look into it.
 - `logs`: where messages lie, with what changes on every append (`next_seq` is what the next message gets). Each thread
-  has one; a fork's log names its parent and the last seq it reads from it (`hidden`: seqs of the parent that the fork
-  has superseded).
+  has one. A fork's has a negative id, which nobody else's has, and names the log it was made of and the last seq it
+  reads from it (`_sqlite_chains.py`); `hidden` is empty. Ids are never used twice.
 - `messages`: `position` is `log_id << 32 | seq`, so a thread's messages lie side by side in the table itself and
   reading the newest needs no index. `wire_text` and `extra_text` are JSON (see `_rows.py`); `tokens_text` is
   `[count, encoding]`.
@@ -29,6 +29,8 @@ EMPTY = 0
 """The format of a file in which there is nothing yet."""
 FORMAT = 2
 OUR_TABLES = frozenset({"logs", "threads", "messages"})
+Executor = sqlite3.Connection | sqlite3.Cursor
+"""What runs a statement: a connection, or one cursor for all statements of a transaction."""
 SEQ_BITS = 32
 SEQ_MASK = (1 << SEQ_BITS) - 1
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from hashlib import sha256
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from typing import Any, NamedTuple
 
 from memexllm.core import jsontext
@@ -20,6 +20,7 @@ from memexllm.core.errors import CorruptThreadError
 from memexllm.core.wire import MessageRow
 from memexllm.storage._rows import decode_wire
 from memexllm.storage._searching import NEIGHBOUR_CHARS, NEIGHBOURS_WEIGHT, TURN_WEIGHT, Query, beside, said
+from memexllm.storage._sqlite_chains import chain_of, first_of, live_of
 from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK
 from memexllm.storage._sqlite_search_tables import CAN_DELETE_SECURELY, INDEX, create, exists, forget
 from memexllm.storage._sqlite_statements import FULL_TEXT, Executor
@@ -38,8 +39,9 @@ _FIND = f"""
 _HIT = f"""
     SELECT threads.id, {FULL_TEXT} FROM messages JOIN threads ON log_id = position >> {SEQ_BITS}
     WHERE position = ? AND superseded = 0"""
-_LIVE = """
-    SELECT position, wire_text, CASE WHEN instr(extra_text, '"speaker"') THEN extra_text END
+_WORDS = """wire_text, CASE WHEN instr(extra_text, '"speaker"') THEN extra_text END"""
+_LIVE = f"""
+    SELECT position, {_WORDS}
     FROM messages WHERE superseded = 0 AND position BETWEEN ? AND ? ORDER BY position"""
 _FIRST_LIVE, _LAST_LIVE = f"{_LIVE} LIMIT ? OFFSET ?", f"{_LIVE} DESC LIMIT ? OFFSET ?"
 _LIMIT = 1 << 31
@@ -106,7 +108,7 @@ def catch_up(db: Executor, scope: Scope) -> bool:
 
 def find(db: Executor, scope: Scope, query: Query) -> list[Found]:
     """The best of the scope, which is caught up."""
-    low, high = 0, (1 << 63) - 1
+    low, high = -(1 << 63), (1 << 63) - 1
     if scope.thread_id is not None:
         row = db.execute("SELECT log_id, user_id FROM threads WHERE id = ?", (scope.thread_id,)).fetchone()
         if row is None or (scope.user_id is not None and row[1] != scope.user_id):
@@ -117,7 +119,7 @@ def find(db: Executor, scope: Scope, query: Query) -> list[Found]:
     match = _match_of(query, None if scope.thread_id is not None else scope.user_id)
     found: list[Found] = []
     for position, cost in db.execute(_FIND, (match, low, high, min(query.limit, _LIMIT))).fetchall():
-        hits = db.execute(_HIT, (position,)).fetchall()
+        hits = db.execute(_HIT, (position,)).fetchall() if position >= 0 else _hits_of_fork(db, position)
         found.extend(Found(thread_id, texts, -cost) for thread_id, texts in hits)
     return found
 
@@ -207,7 +209,7 @@ def _runs(positions: list[int]) -> Iterable[tuple[int, int]]:
 def _take_out(db: Executor, log_id: int, positions: list[int]) -> None:
     """Delete the rows of these messages and those beside them, which hold their text, and note the latter as due."""
     first, last = _bounds(log_id)
-    if db.execute("SELECT 1 FROM logs WHERE id = ?", (log_id,)).fetchone() is None:
+    if db.execute("SELECT 1 FROM threads WHERE log_id = ?", (log_id,)).fetchone() is None:
         db.execute(_DELETE, (first, last))
         db.execute("DELETE FROM search_1_due WHERE position BETWEEN ? AND ?", (first, last))
         return
@@ -237,11 +239,11 @@ def _cleared(db: Executor, log_id: int, low: int, high: int) -> tuple[int, int]:
 def _rows(db: Executor, log_id: int, start: int, end: int, upto: int) -> list[_Row]:
     """The rows of the live messages from position `start` to `end`; their neighbours lie below seq `upto`."""
     first = log_id << SEQ_BITS
-    spoken = _spoken(db, log_id, db.execute(_LIVE, (start, end)).fetchall())
+    spoken = _spoken(db, log_id, _live(db, log_id, _LIVE, start, end))
     if not spoken:
         return []
     around = [
-        *_nearest(db, log_id, _LAST_LIVE, first, start - 1),
+        *_nearest(db, log_id, _LAST_LIVE, first, start - 1, newest=True),
         *spoken,
         *_nearest(db, log_id, _FIRST_LIVE, end + 1, first + upto - 1),
     ]
@@ -263,11 +265,31 @@ def _rows(db: Executor, log_id: int, start: int, end: int, upto: int) -> list[_R
     ]
 
 
-def _nearest(db: Executor, log_id: int, statement: str, low: int, high: int) -> list[_Spoken]:
+def _live(
+    db: Executor, log_id: int, statement: str, low: int, high: int, *page: int, newest: bool = False
+) -> list[tuple[int, str, str | None]]:
+    """What a statement gives between two positions; of a fork, what it reads from others too."""
+    if log_id > 0:
+        return db.execute(statement, (low, high, *page)).fetchall()
+    limit, offset = page or (None, 0)
+    first, _ = _bounds(log_id)
+    rows = live_of(db, chain_of(db, log_id), _WORDS, low & SEQ_MASK, high & SEQ_MASK, newest=newest)
+    stop = None if limit is None else offset + limit
+    return [(first | seq, wire_text, extra_text) for seq, _, wire_text, extra_text in islice(rows, offset, stop)]
+
+
+def _hits_of_fork(db: Executor, position: int) -> list[tuple[str, str]]:
+    log_id, seq = _log_of(position), position & SEQ_MASK
+    texts = first_of(live_of(db, chain_of(db, log_id), FULL_TEXT, seq, seq))
+    threads = db.execute("SELECT id FROM threads WHERE log_id = ?", (log_id,)).fetchall()
+    return [] if texts is None else [(thread_id, texts[2]) for (thread_id,) in threads]
+
+
+def _nearest(db: Executor, log_id: int, statement: str, low: int, high: int, *, newest: bool = False) -> list[_Spoken]:
     """The first message that says something of those `statement` gives, if any."""
     offset, page = 0, 4
     while low <= high:
-        found = db.execute(statement, (low, high, page, offset)).fetchall()
+        found = _live(db, log_id, statement, low, high, page, offset, newest=newest)
         spoken = _spoken(db, log_id, found)
         if spoken or len(found) < page:
             return spoken[:1]

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK
-from memexllm.storage._sqlite_statements import Executor
+from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK, Executor
 
 INDEX, _SPARE = "search_1_index", "search_1_spare"
 # So much of the index is collected in memory before it is written; the default of 1 MB costs a third of the speed.
@@ -63,6 +62,13 @@ def create(db: Executor) -> None:
         db.execute(f"INSERT INTO {INDEX} ({INDEX}, rank) VALUES ('secure-delete', 1)")
     for statement in _TRIGGERS:
         db.execute(statement)
+
+
+def forget_log(db: Executor, log_id: int) -> None:
+    """Note that the log has no thread any more, so that its rows go when what was deleted is settled."""
+    if exists(db):
+        db.execute("DELETE FROM search_1_logs WHERE log_id = ?", (log_id,))
+        db.execute("INSERT OR REPLACE INTO search_1_due VALUES (?, 1)", (log_id << SEQ_BITS,))
 
 
 def forget(db: Executor) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from memexllm.core import jsontext
@@ -12,10 +14,21 @@ from memexllm.core.errors import CorruptThreadError
 from memexllm.core.models import Thread
 from memexllm.core.moments import from_micros, micros_now, to_micros
 from memexllm.storage._rows import Encoded, decode_wire, with_seq
+from memexllm.storage._sqlite_chains import (
+    Level,
+    chain_of,
+    claim,
+    copy_rows,
+    drop_covered,
+    find_newest,
+    first_of,
+    is_shared,
+    live_of,
+    release,
+    rows_of,
+)
 from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK
-
-Executor = sqlite3.Connection | sqlite3.Cursor
-"""What runs a statement: a connection, or one cursor for all statements of a transaction."""
+from memexllm.storage._sqlite_schema import Executor as Executor
 
 _WIRE = (
     "CASE WHEN superseded = 0 AND tokens_text IS NULL THEN wire_text ELSE '{'"
@@ -31,7 +44,7 @@ _HEAD = f"{HEADS} WHERE threads.id = ?"
 # The thread whose span begins last before a moment. What is written at that moment belongs above it.
 _LAST_BEFORE = "SELECT n FROM threads WHERE listed_at <= ? ORDER BY listed_at DESC, n DESC LIMIT 1"
 _LOG = f"""
-    SELECT log_id, next_seq, message_count, version, user_id, n, ({_LAST_BEFORE})
+    SELECT log_id, parent_id, next_seq, message_count, version, user_id, n, ({_LAST_BEFORE})
     FROM threads JOIN logs ON logs.id = log_id WHERE threads.id = ?"""
 _UPDATED = "(SELECT updated_at FROM logs WHERE logs.id = log_id)"
 # Also ends the span of the thread below, if the moment falls into it: a clock went back.
@@ -44,12 +57,15 @@ _INSERT = "INSERT INTO messages (position, superseded, wire_text, extra_text, to
 
 
 def _select(what: str, *, live: bool, newest: bool) -> str:
-    """Joined texts of a thread's messages between two seqs (exclusive), in order of position, or newest first."""
+    """Joined texts of a thread's messages between two seqs (exclusive), in order of position, or newest first.
+
+    None for a fork, whose log has a negative id: the statement is that of the other threads, which it costs nothing.
+    """
     return f"""
         SELECT group_concat(text) FROM (
             SELECT {what} AS text FROM threads JOIN messages
             ON position > (log_id << {SEQ_BITS}) + ? AND position < (log_id << {SEQ_BITS}) + ?
-            WHERE threads.id = ? {"AND superseded = 0" if live else ""}
+            WHERE threads.id = ? AND log_id > 0 {"AND superseded = 0" if live else ""}
             ORDER BY position {"DESC" if newest else ""} LIMIT ?)"""
 
 
@@ -68,12 +84,25 @@ class Log:
     thread `n` itself when nobody wrote to another one since.
     """
 
-    __slots__ = ("below", "first", "id", "last", "message_count", "n", "next_seq", "now", "user_id", "version")
+    __slots__ = (
+        "below",
+        "first",
+        "id",
+        "last",
+        "message_count",
+        "n",
+        "next_seq",
+        "now",
+        "parent_id",
+        "user_id",
+        "version",
+    )
 
     def __init__(
         self,
         now: int,
         log_id: int,
+        parent_id: int | None,
         next_seq: int,
         message_count: int,
         version: int,
@@ -82,6 +111,7 @@ class Log:
         below: int | None,
     ) -> None:
         self.id = log_id
+        self.parent_id = parent_id
         self.next_seq = next_seq
         self.message_count = message_count
         self.version = version
@@ -111,10 +141,12 @@ def _make_room(db: Executor, moment: int) -> None:
     db.execute(_END_SPAN, (moment, moment))
 
 
-def insert_thread(db: Executor, thread: Thread, next_seq: int = 0, message_count: int = 0) -> Log:
-    """An empty log and the thread's row."""
+def insert_thread(
+    db: Executor, thread: Thread, next_seq: int = 0, message_count: int = 0, read: Level | None = None
+) -> Log:
+    """The thread's row and a log of no rows of its own, which reads `read`."""
     updated_at = to_micros(thread.updated_at)
-    log_id = insert_log(db, next_seq, message_count, thread.version, updated_at)
+    log_id = insert_log(db, next_seq, message_count, thread.version, updated_at, read)
     _make_room(db, updated_at)
     inserted = db.execute(
         "INSERT INTO threads (id, log_id, user_id, title, metadata, state, created_at, listed_at)"
@@ -122,7 +154,8 @@ def insert_thread(db: Executor, thread: Thread, next_seq: int = 0, message_count
         (thread.id, log_id, *_fields(thread), updated_at),
     )
     n = inserted.lastrowid or 0
-    return Log(updated_at, log_id, next_seq, message_count, thread.version, thread.user_id, n, n)
+    parent_id = None if read is None else read.log_id
+    return Log(updated_at, log_id, parent_id, next_seq, message_count, thread.version, thread.user_id, n, n)
 
 
 def replace_thread(db: Executor, thread: Thread, old: Log, next_seq: int, message_count: int) -> Log:
@@ -135,16 +168,22 @@ def replace_thread(db: Executor, thread: Thread, old: Log, next_seq: int, messag
         " listed_at = ? WHERE id = ?",
         (log_id, *_fields(thread), updated_at, thread.id),
     )
-    drop_log(db, old.id)
-    return Log(updated_at, log_id, next_seq, message_count, thread.version, thread.user_id, old.n, old.n)
+    release(db, old.id)
+    return Log(updated_at, log_id, None, next_seq, message_count, thread.version, thread.user_id, old.n, old.n)
 
 
-def insert_log(db: Executor, next_seq: int, message_count: int, version: int, updated_at: int) -> int:
+def insert_log(
+    db: Executor, next_seq: int, message_count: int, version: int, updated_at: int, read: Level | None = None
+) -> int:
     inserted = db.execute(
         "INSERT INTO logs (next_seq, message_count, version, updated_at) VALUES (?, ?, ?, ?)",
         (next_seq, message_count, version, updated_at),
     )
-    return inserted.lastrowid or 0
+    log_id = inserted.lastrowid or 0
+    if read is None:
+        return log_id
+    db.execute("UPDATE logs SET id = -id, parent_id = ?, fork_seq = ? WHERE id = ?", (*read, log_id))
+    return -log_id
 
 
 def _fields(thread: Thread) -> tuple[str | None, str | None, str, str, int]:
@@ -169,7 +208,10 @@ def supersede(db: Executor, log: Log, supersede_from: int | None, supersede: Col
     if supersede_from is not None and supersede_from <= SEQ_MASK:
         ranges.append((log.first | max(supersede_from, 0), log.last))
     changed = 0
+    shared = is_shared(db, log.id, log.parent_id)
     for bounds in ranges:
+        if shared:
+            claim(db, log.id, bounds[0] & SEQ_MASK, min(bounds[1] & SEQ_MASK, log.next_seq))
         changed += db.execute(
             "UPDATE messages SET superseded = 1 WHERE position BETWEEN ? AND ? AND superseded = 0", bounds
         ).rowcount
@@ -177,14 +219,19 @@ def supersede(db: Executor, log: Log, supersede_from: int | None, supersede: Col
 
 
 def note_counts(db: Executor, log: Log, counts: Mapping[int, tuple[int, str]]) -> None:
-    db.executemany(
-        "UPDATE messages SET tokens_text = ? WHERE position = ?",
-        [(jsontext.dumps(list(counts[seq])), log.first | seq) for seq in _inside(counts)],
-    )
+    noted = [(jsontext.dumps(list(counts[seq])), log.first | seq) for seq in _inside(counts)]
+    if is_shared(db, log.id, log.parent_id):
+        for _, position in noted:
+            claim(db, log.id, position & SEQ_MASK, position & SEQ_MASK)
+    db.executemany("UPDATE messages SET tokens_text = ? WHERE position = ?", noted)
 
 
 def drop_oldest(db: Executor, log: Log, keep: int) -> None:
-    """Delete what lies before the newest `keep` live messages."""
+    """Delete what lies before the newest `keep` live messages; of a log that forks read, or a fork's, leave it."""
+    if is_shared(db, log.id, log.parent_id):
+        oldest = first_of(live_of(db, chain_of(db, log.id), "NULL", newest=True), skip=keep - 1)
+        move_out(db, log, 0 if oldest is None else oldest[0])
+        return
     db.execute(
         "DELETE FROM messages WHERE position >= ? AND position < (SELECT position FROM messages"
         " WHERE position BETWEEN ? AND ? AND superseded = 0 ORDER BY position DESC LIMIT 1 OFFSET ?)",
@@ -192,27 +239,40 @@ def drop_oldest(db: Executor, log: Log, keep: int) -> None:
     )
 
 
-def drop_log(db: Executor, log_id: int) -> None:
-    """A log whose thread is gone goes as well, unless a fork still reads it."""
-    forks = db.execute("SELECT EXISTS (SELECT 1 FROM logs WHERE parent_id = ?)", (log_id,)).fetchone()
-    if not forks[0]:
-        low = log_id << SEQ_BITS
-        db.execute("DELETE FROM messages WHERE position BETWEEN ? AND ?", (low, low | SEQ_MASK))
-        db.execute("DELETE FROM logs WHERE id = ?", (log_id,))
+def move_out(db: Executor, log: Log, first_seq: int = 0) -> None:
+    """Give the thread a log that it shares with nobody, with its messages from `first_seq` on."""
+    left = log.id
+    log_id = insert_log(db, log.next_seq, log.message_count, log.version, log.now)
+    copy_rows(db, chain_of(db, left), log_id, first_seq)
+    db.execute("UPDATE threads SET log_id = ? WHERE n = ?", (log_id, log.n))
+    log.id, log.parent_id = log_id, None
+    log.first, log.last = log_id << SEQ_BITS, log_id << SEQ_BITS | SEQ_MASK
+    release(db, left)
 
 
-def find_message(db: Executor, thread_id: str, log: Log, message_id: str) -> tuple[int, int] | None:
-    """(position, superseded). Newest first: what is replaced is nearly always the thread's last message."""
+def find_message(db: Executor, thread_id: str, log: Log, message_id: str) -> tuple[int, bool] | None:
+    """(seq, superseded). Newest first: what is replaced is nearly always the thread's last message."""
     # SQLite's JSON functions end a text at NUL, so what they find is looked at again.
-    candidates = db.execute(
-        "SELECT position, superseded, wire_text FROM messages WHERE position BETWEEN ? AND ?"
-        " AND wire_text ->> '$.id' = ? ORDER BY position DESC",
-        (log.first, log.last, message_id.partition("\x00")[0]),
+    sought = message_id.partition("\x00")[0]
+    chain = [Level(log.id, SEQ_MASK)] if log.parent_id is None else chain_of(db, log.id)
+    return find_newest(
+        db,
+        chain,
+        "wire_text",
+        "wire_text ->> '$.id' = ?",
+        sought,
+        lambda wire_text: decode_wire(thread_id, wire_text)[0]["id"] == message_id,
     )
-    for position, superseded, wire_text in candidates:
-        if decode_wire(thread_id, wire_text)[0]["id"] == message_id:
-            return position, superseded
-    return None
+
+
+def replace_row(db: Executor, log: Log, seq: int, encoded: Encoded) -> None:
+    shared = is_shared(db, log.id, log.parent_id)
+    if shared:
+        claim(db, log.id, seq, seq)
+    db.execute("DELETE FROM messages WHERE position = ?", (log.first | seq,))
+    insert_messages(db, log, [seq], [encoded])
+    if shared:
+        drop_covered(db, log.id, seq)
 
 
 def patch_state(db: Executor, thread_id: str, patch: Mapping[str, Any]) -> None:
@@ -242,7 +302,37 @@ def read_texts(
     high = SEQ_MASK + 1 if before is None else max(0, min(before, SEQ_MASK + 1))
     statement = _READ[wire, live, limit is not None and after is None]
     (texts,) = db.execute(statement, (low, high, thread_id, -1 if limit is None else limit)).fetchone()
-    return texts  # type: ignore[no-any-return]  # group_concat gives a string, or None for no rows
+    if texts is None:
+        return _texts_of_fork(db, thread_id, limit, low + 1, high - 1, wire=wire, live=live, newest=after is None)
+    return texts  # type: ignore[no-any-return]  # group_concat gives a string
+
+
+def _texts_of_fork(
+    db: Executor, thread_id: str, limit: int | None, low: int, high: int, *, wire: bool, live: bool, newest: bool
+) -> str | None:
+    """`read_texts` of a fork, None for any other thread."""
+    found = db.execute("SELECT log_id FROM threads WHERE id = ? AND log_id < 0", (thread_id,)).fetchone()
+    if found is None:
+        return None
+    with one_moment(db):
+        rows = (live_of if live else rows_of)(
+            db, chain_of(db, found[0]), _WIRE if wire else FULL_TEXT, low, high, newest=newest and limit is not None
+        )
+        return ",".join([text for _, _, text in islice(rows, limit)])
+
+
+@contextmanager
+def one_moment(db: Executor) -> Generator[None]:
+    """All statements within see one state of the file."""
+    connection = db if isinstance(db, sqlite3.Connection) else db.connection
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _inside(seqs: Iterable[int]) -> list[int]:

@@ -12,13 +12,14 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
-from memexllm.core.errors import ValidationError
 from memexllm.core.flow import arun, run
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
-from memexllm.core.refusals import checked_positive
 from memexllm.core.wire import MessageRow
-from memexllm.storage import _defaults, _searching
+from memexllm.storage import _defaults, _forking, _searching
+from memexllm.storage._checks import checked_max_messages as checked_max_messages
+from memexllm.storage._checks import checked_message_limit as checked_message_limit
+from memexllm.storage._checks import refuse_partial as refuse_partial
 from memexllm.storage._defaults import UNSET
 from memexllm.storage._listing import CursorLike, OrderBy, search_query
 from memexllm.storage._locks import async_lock, thread_lock
@@ -26,30 +27,6 @@ from memexllm.storage._locks import async_lock, thread_lock
 State = Mapping[str, Any]
 Counts = Mapping[int, tuple[int, str]]
 """Token counts noted after a message was stored: seq → (count, encoding)."""
-
-
-def checked_max_messages(max_messages: int | None) -> int | None:
-    if max_messages is not None:
-        checked_positive(max_messages, "max_messages", ", or None for no limit")
-    return max_messages
-
-
-def checked_message_limit(message_limit: int | None) -> None:
-    if message_limit is not None:
-        checked_positive(message_limit, "message_limit", ", or None for all")
-
-
-def refuse_partial(thread: Any) -> None:
-    """Saving what was only partly read would delete the rest."""
-    if thread is None:
-        raise ValidationError("Thread cannot be None; save_thread() is given a Thread")
-    if not isinstance(thread, Thread):
-        raise ValidationError(f"save_thread() is given a Thread, not a {type(thread).__name__}")
-    if thread.partial:
-        raise ValidationError(
-            f"thread {thread.id!r} was read in part (a limit, a window, or without superseded messages) and cannot be "
-            "saved; append_messages() adds to it, get_thread() without a limit reads it whole"
-        )
 
 
 def _keeps_whole_threads(storage: object, base: Any) -> bool:
@@ -115,15 +92,7 @@ class BaseStorage(ABC):
         with thread_lock(self, thread_id):
             return run(
                 _defaults.append_messages(
-                    self,
-                    thread_id,
-                    messages,
-                    expected_version,
-                    supersede_from,
-                    supersede,
-                    state,
-                    create,
-                    counts,
+                    self, thread_id, messages, expected_version, supersede_from, supersede, state, create, counts
                 )
             )
 
@@ -142,6 +111,23 @@ class BaseStorage(ABC):
         """
         with thread_lock(self, thread_id):
             run(_defaults.replace_message(self, thread_id, message_id, message, expected_version, state))
+
+    def fork_thread(
+        self, thread_id: str, new_id: str, *, at: str | None = None, create: Mapping[str, Any] | None = None
+    ) -> Thread:
+        """Make a thread `new_id` of what thread `thread_id` has up to message `at`, by default of all; its head.
+
+        From then on neither changes with the other, whatever is written, edited, trimmed or deleted in one. Superseded
+        messages and pins go with it; ids, times and seqs are the same; `max_messages` holds. `create` has fields in
+        the place of the parent's: `user_id`, `title`, `metadata`, `created_at`. Of the state goes what is true of the
+        messages that do (`memexllm.core.state`). The version is 1.
+
+        `ThreadNotFoundError` and `MessageNotFoundError` for what is not there (`at` is the newest of its id); a
+        `new_id` that exists and an `at` that was superseded are a `ValidationError`.
+        """
+        whole = _keeps_whole_threads(self, BaseStorage)
+        with thread_lock(self, new_id):
+            return run(_forking.fork_thread(self, thread_id, new_id, at, create, whole))
 
     def read_head(self, thread_id: str) -> Thread | None:
         """The thread without its messages (`partial`), or None."""
@@ -287,15 +273,7 @@ class AsyncBaseStorage(ABC):
         async with async_lock(self, thread_id):
             return await arun(
                 _defaults.append_messages(
-                    self,
-                    thread_id,
-                    messages,
-                    expected_version,
-                    supersede_from,
-                    supersede,
-                    state,
-                    create,
-                    counts,
+                    self, thread_id, messages, expected_version, supersede_from, supersede, state, create, counts
                 )
             )
 
@@ -311,6 +289,14 @@ class AsyncBaseStorage(ABC):
         """Async `BaseStorage.replace_message`."""
         async with async_lock(self, thread_id):
             await arun(_defaults.replace_message(self, thread_id, message_id, message, expected_version, state))
+
+    async def fork_thread(
+        self, thread_id: str, new_id: str, *, at: str | None = None, create: Mapping[str, Any] | None = None
+    ) -> Thread:
+        """Async `BaseStorage.fork_thread`."""
+        whole = _keeps_whole_threads(self, AsyncBaseStorage)
+        async with async_lock(self, new_id):
+            return await arun(_forking.fork_thread(self, thread_id, new_id, at, create, whole))
 
     async def read_head(self, thread_id: str) -> Thread | None:
         """Async `BaseStorage.read_head`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -23,6 +23,7 @@ from memexllm.storage._defaults import (
     unknown_message,
     unknown_thread,
 )
+from memexllm.storage._forking import fork_head, refuse_superseded, taken
 from memexllm.storage._listing import PREVIEW_LOOKS_BACK, CursorLike, OrderBy, list_query, page_of, preview_of
 from memexllm.storage._locks import held_across_fork
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions, with_marks, with_seq
@@ -185,6 +186,24 @@ class MemoryStorage(BaseStorage):
                     return
             raise unknown_message(thread_id, message_id)
 
+    def fork_thread(
+        self, thread_id: str, new_id: str, *, at: str | None = None, create: Mapping[str, Any] | None = None
+    ) -> Thread:
+        with self._lock:
+            parent = self._found(thread_id)
+            end = len(parent.entries) if at is None else _place(parent, at) + 1
+            last_seq = None if end == len(parent.entries) else parent.entries[end - 1].seq
+            log = _Log(fork_head(parent.head, new_id, last_seq, create))
+            if new_id in self._logs:
+                raise taken(new_id)
+            log.entries = [replace(entry) for entry in parent.entries[:end]]
+            log.next_seq = parent.next_seq if last_seq is None else last_seq + 1
+            log.live = sum(not entry.superseded for entry in log.entries)
+            log.head.place = next(self._places)
+            self._drop_oldest(log)
+            self._logs[new_id] = log
+            return _handed_out(log)
+
     def read_head(self, thread_id: str) -> Thread | None:
         with self._lock:
             log = self._logs.get(thread_id)
@@ -305,6 +324,15 @@ def _listed(log: _Log, preview: bool) -> Thread:
     newest = _taken(log.entries, max(PREVIEW_LOOKS_BACK), include_superseded=False, oldest=False)
     wires = (decode_wire(thread.id, entry.wire_text)[0]["wire"] for entry in reversed(newest))
     return thread.changed(preview=preview_of(wires))
+
+
+def _place(log: _Log, message_id: str) -> int:
+    """Where the newest message of this id is, which must be live."""
+    for place in range(len(log.entries) - 1, -1, -1):
+        if log.entries[place].id == message_id:
+            refuse_superseded(log.head.id, message_id, superseded=log.entries[place].superseded)
+            return place
+    raise unknown_message(log.head.id, message_id)
 
 
 def _touch(log: _Log) -> None:

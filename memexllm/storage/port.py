@@ -22,11 +22,20 @@ from memexllm.storage._packing import pack, unpack
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 
 REQUIRED = ("save_thread", "get_thread", "list_threads", "delete_thread")
-OPTIONAL = ("append_messages", "replace_message", "read_head", "read_messages", "patch_thread", "search_messages")
+OPTIONAL = (
+    "append_messages",
+    "fork_thread",
+    "patch_thread",
+    "read_head",
+    "read_messages",
+    "replace_message",
+    "search_messages",
+)
 _OPERATIONS = {
     "append_messages": "add message to thread",
     "close": "close storage",
     "delete_thread": "delete thread",
+    "fork_thread": "fork thread",
     "get_thread": "get thread",
     "list_threads": "list threads",
     "patch_thread": "update thread",
@@ -114,6 +123,9 @@ class StoragePort:
     ) -> Step:
         """`changes` are further keywords of `BaseStorage.replace_message`."""
         return self.step("replace_message", (thread_id, message_id, message), changes, write=True)
+
+    def fork_thread(self, thread_id: str, new_id: str, at: str | None, create: Mapping[str, Any]) -> Step:
+        return self.step("fork_thread", (thread_id, new_id), changes_given(at=at, create=create), write=True)
 
     def patch_thread(self, thread_id: str, **fields: Any) -> Step:
         return self.step("patch_thread", (thread_id,), fields, write=True)

@@ -34,9 +34,10 @@ from memexllm.storage._defaults import (
 from memexllm.storage._listing import CursorLike, OrderBy, list_query
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions
 from memexllm.storage._searching import checked_query, hit
+from memexllm.storage._sqlite_chains import is_shared, release
 from memexllm.storage._sqlite_connections import Connections, checked_path
+from memexllm.storage._sqlite_forking import fork
 from memexllm.storage._sqlite_listing import read_page
-from memexllm.storage._sqlite_schema import SEQ_MASK
 from memexllm.storage._sqlite_search_tables import forget
 from memexllm.storage.base import BaseStorage, checked_message_limit, refuse_partial
 
@@ -152,7 +153,7 @@ class SQLiteStorage(BaseStorage):
         def delete(db: sql.Executor) -> bool:
             found = db.execute("DELETE FROM threads WHERE id = ? RETURNING log_id", (thread_id,)).fetchall()
             for (log_id,) in found:
-                sql.drop_log(db, log_id)
+                release(db, log_id)
             index.settle(db)
             return bool(found)
 
@@ -218,15 +219,28 @@ class SQLiteStorage(BaseStorage):
             found = sql.find_message(db, thread_id, log, message_id)
             if found is None:
                 raise unknown_message(thread_id, message_id)
-            position, superseded = found
-            db.execute("DELETE FROM messages WHERE position = ?", (position,))
-            sql.insert_messages(db, log, [position & SEQ_MASK], [encoded])
+            seq, superseded = found
+            sql.replace_row(db, log, seq, encoded)
             index.settle(db)
             if state:
                 sql.patch_state(db, thread_id, state)
             sql.note_write(db, log, 0, log.message_count + superseded - encoded.superseded)
 
         self._connections.write("replace message", replace)
+
+    def fork_thread(
+        self, thread_id: str, new_id: str, *, at: str | None = None, create: Mapping[str, Any] | None = None
+    ) -> Thread:
+        """`BaseStorage.fork_thread` in one small write, whatever the thread's length."""
+
+        def make(db: sql.Executor) -> Thread | None:
+            fork(db, thread_id, new_id, at, create, self.max_messages)
+            return sql.read_head(db, new_id)
+
+        made = self._connections.write("fork thread", make)
+        if made is None:
+            raise unknown_thread(new_id)
+        return made
 
     def read_head(self, thread_id: str) -> Thread | None:
         return self._connections.read("get thread", lambda db: sql.read_head(db, thread_id))
@@ -272,6 +286,10 @@ class SQLiteStorage(BaseStorage):
             log = sql.find_log(db, thread_id)
             if log is None:
                 raise unknown_thread(thread_id)
+            if "user_id" in given and given["user_id"] != log.user_id and is_shared(db, log.id, log.parent_id):
+                # What two users have said never lies in one place: erasing one of them leaves the other whole.
+                sql.move_out(db, log)
+                index.settle(db)
             if given:
                 sql.note_write(db, log, 0, log.message_count)
             for key, value in given.items():

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 # So that a failing law shows the values it compared. What somebody imported before stays as it is.
-_LAWS = ("keeping", "appending", "reading", "listing", "searching", "together", "apart")
+_LAWS = ("keeping", "appending", "reading", "listing", "searching", "forking", "together", "apart")
 for _module in [f"memexllm.testing.{name}" for name in ("_driven", "_batches", *(f"_laws_{law}" for law in _LAWS))]:
     if _module not in sys.modules:
         pytest.register_assert_rewrite(_module)
@@ -27,6 +27,7 @@ for _module in [f"memexllm.testing.{name}" for name in ("_driven", "_batches", *
 from memexllm.testing._driven import DrivenStorage  # noqa: E402 - after the loop above
 from memexllm.testing._laws_apart import ApartLaws  # noqa: E402
 from memexllm.testing._laws_appending import AppendingLaws  # noqa: E402
+from memexllm.testing._laws_forking import ForkingLaws  # noqa: E402
 from memexllm.testing._laws_keeping import KeepingLaws  # noqa: E402
 from memexllm.testing._laws_listing import ListingLaws  # noqa: E402
 from memexllm.testing._laws_reading import ReadingLaws  # noqa: E402
@@ -36,7 +37,9 @@ from memexllm.testing._laws_together import TogetherLaws  # noqa: E402
 __all__ = ["StorageConformance"]
 
 
-class StorageConformance(KeepingLaws, AppendingLaws, ReadingLaws, ListingLaws, SearchingLaws, TogetherLaws, ApartLaws):
+class StorageConformance(
+    KeepingLaws, AppendingLaws, ReadingLaws, ListingLaws, SearchingLaws, ForkingLaws, TogetherLaws, ApartLaws
+):
     """Inherit and give `storage`: a fixture that returns an empty storage, which the kit closes.
 
     `deviations` names tests this storage is known not to pass, with the reason; they are reported as skipped. No test

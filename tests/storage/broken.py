@@ -142,3 +142,21 @@ class LosesThePlaceOfDeletedThreads(MemoryStorage):
 class FindsEverybodysMessages(MemoryStorage):
     def search_messages(self, text: str, **scope: Any) -> Any:
         return super().search_messages(text, **{**scope, "user_id": None})
+
+
+class SharesWithItsForks(MemoryStorage):
+    """Which so see what is superseded in their parent."""
+
+    def fork_thread(self, thread_id: str, new_id: str, **keywords: Any) -> Thread:
+        head = super().fork_thread(thread_id, new_id, **keywords)
+        entries = self._logs[new_id].entries
+        entries[:] = self._logs[thread_id].entries[: len(entries)]
+        return head
+
+
+class ForksWithoutTheAudit(MemoryStorage):
+    def fork_thread(self, thread_id: str, new_id: str, **keywords: Any) -> Thread:
+        head = super().fork_thread(thread_id, new_id, **keywords)
+        log = self._logs[new_id]
+        log.entries = [entry for entry in log.entries if not entry.superseded]
+        return head

@@ -63,6 +63,8 @@ def shared(name: str) -> str:
         (storage("TakesOneForTrue()"), "test_metadata_is_compared_with_its_type"),
         (storage("LosesThePlaceOfDeletedThreads()"), "test_a_cursor_outlives_its_thread"),
         (storage("LosesThePlaceOfDeletedThreads()"), "test_pages_hold_while_others_are_written_to"),
+        (storage("SharesWithItsForks()"), "test_what_is_written_to_one_is_not_seen_in_another"),
+        (storage("ForksWithoutTheAudit()"), "test_fork_has_what_its_parent_has"),
         (storage("DoesNothing()"), "test_append_creates_the_thread_when_asked"),
     ],
     ids=lambda value: value if value.startswith("test_") else "",
