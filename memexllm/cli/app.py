@@ -24,7 +24,7 @@ Place = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        help="The storage: a path, sqlite:///FILE or memory: (default: $MEMEXLLM_STORAGE).",
+        help="The storage: a path, or sqlite:///FILE, postgresql://…, redis://… (default: $MEMEXLLM_STORAGE).",
         show_default=False,
     ),
 ]

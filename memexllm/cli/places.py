@@ -6,11 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from memexllm.core.errors import ConfigurationError, ConnectionError
+from memexllm.storage.opening import SETTING, place_in_environment
 
 if TYPE_CHECKING:
     from memexllm.history.manager import HistoryManager
-
-VARIABLE = "MEMEXLLM_STORAGE"
 
 
 def opened_manager(place: str | None, *, may_create: bool = False) -> HistoryManager:
@@ -18,15 +17,15 @@ def opened_manager(place: str | None, *, may_create: bool = False) -> HistoryMan
 
     A database that is not there is made only if `may_create`: who lists the threads of a mistyped path wants to know.
     """
-    place = place or os.environ.get(VARIABLE)
-    if not place:
+    named = place or place_in_environment()
+    if not named:
         raise ConfigurationError(
-            f"which storage? Give --storage chat.db (a path, or a URL such as sqlite:///chat.db), or set {VARIABLE}"
+            f"which storage? Give --storage chat.db (a path, or a URL such as sqlite:///chat.db), or set {SETTING}"
         )
     from memexllm.history.manager import HistoryManager
     from memexllm.storage.sqlite import SQLiteStorage
 
-    manager = HistoryManager(place)
+    manager = HistoryManager(named)
     storage = manager.storage
     if isinstance(storage, SQLiteStorage) and storage.path != ":memory:" and not may_create:
         path = os.fspath(storage.path)

@@ -2,7 +2,12 @@
 
     MemexLLMError
     ├── ConfigurationError              also ValueError
-    │   └── MissingDependencyError      also ImportError
+    │   ├── MissingDependencyError      also ImportError
+    │   └── FactoryError                an object named in a setting could not be made
+    │       ├── FactoryImportError      also ImportError: the module cannot be imported
+    │       ├── FactoryNotFoundError    also AttributeError: it has no such name
+    │       ├── FactoryReturnTypeError  also TypeError: what is named cannot make one, or makes another thing
+    │       └── FactoryRuntimeError     also RuntimeError: it raised; its own error is the cause
     ├── ValidationError                 also ValueError
     │   └── NoStorageError              also ConfigurationError
     ├── ResourceNotFoundError           also LookupError
@@ -22,7 +27,8 @@
 Foreign code is let in by one door per kind, the only places that catch `Exception`:
 
 - a user's storage: `StoragePort` in `memexllm/storage/port.py`;
-- a user's algorithm: `algorithm_call` and `observe` in `memexllm/algorithms/base.py`.
+- a user's algorithm: `algorithm_call` and `observe` in `memexllm/algorithms/base.py`;
+- a module or factory named in a setting: `memexllm/core/factories.py`.
 
 No message shows the text of a conversation or the password of a URL.
 """
@@ -42,6 +48,26 @@ class ConfigurationError(MemexLLMError, ValueError):
 
 class MissingDependencyError(ConfigurationError, ImportError):
     """An optional package is needed; the message names the extra that brings it."""
+
+
+class FactoryError(ConfigurationError):
+    """What a setting names by its dotted path could not be made; nothing was opened in its place."""
+
+
+class FactoryImportError(FactoryError, ImportError):
+    """The module cannot be imported: a wrong path, or an error while it was imported (the cause)."""
+
+
+class FactoryNotFoundError(FactoryError, AttributeError):
+    """The module is there and has no such name."""
+
+
+class FactoryReturnTypeError(FactoryError, TypeError):
+    """What is named cannot be called, or returned something of another type than is needed."""
+
+
+class FactoryRuntimeError(FactoryError, RuntimeError):
+    """The factory raised. Its own error is the `__cause__`, with its traceback."""
 
 
 class ValidationError(MemexLLMError, ValueError):

@@ -5,33 +5,40 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.algorithms.foreign import as_algorithm
-from memexllm.core.errors import ConfigurationError, NoStorageError
+from memexllm.core.errors import NoStorageError
 from memexllm.core.models import Message
 from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
 from memexllm.history import flows
 from memexllm.history.binding import bind_thread
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
+from memexllm.storage.opening import SETTING, is_server, place_in_environment, storage_from_url
 from memexllm.storage.port import StoragePort
 
 StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
 
 
 class ManagerBase:
-    """What both managers are made of. `clock` and `id_source` give times and ids; tests hand in their own."""
+    """What both managers are made of. `storage` may be left out where `MEMEXLLM_STORAGE` is set.
+
+    `clock` and `id_source` give times and ids; tests hand in their own.
+    """
+
+    _asynchronous = True
 
     def __init__(
         self,
-        storage: StorageLike,
+        storage: StorageLike | None = None,
         algorithm: BaseAlgorithm | None = None,
         *,
         clock: Clock = utc_now,
         id_source: IdSource = new_id,
     ) -> None:
-        self.port = StoragePort(opened(storage))
+        self.port = StoragePort(opened(storage, asynchronous=self._asynchronous))
         self.algorithm = algorithm
         self.clock = clock
         self.micros: Callable[[], int] = micros_now if clock is utc_now else lambda: to_micros(clock())
@@ -94,25 +101,37 @@ class ManagerBase:
         )
 
 
-def opened(storage: Any) -> Any:
-    """A storage object as it is; a path, `:memory:` or a `sqlite:///` or `memory:` URL made into one."""
-    if storage is None:
-        raise NoStorageError("Storage can not be None; give a storage, or a path such as 'chat.db'")
+def opened(storage: Any, *, asynchronous: bool = False) -> Any:
+    """A storage object as it is; a path or URL made into one; for None what `MEMEXLLM_STORAGE` names.
+
+    `asynchronous` prefers a storage with `async def` methods, where there is one for the URL.
+    """
+    place = _found(storage)
+    return storage_from_url(place, asynchronous=asynchronous) if is_place(place) else place
+
+
+def opened_for_clients(storage: Any) -> Callable[[bool], Any]:
+    """`opened`, for synchronous or asynchronous clients: one storage for both, unless there is a class for each."""
+    place = _found(storage)
+    if is_place(place) and is_server(place):
+
+        @cache
+        def for_kind(asynchronous: bool) -> Any:
+            return opened(place, asynchronous=asynchronous)
+
+        return for_kind
+    made = opened(place)
+    return lambda _: made
+
+
+def _found(storage: Any) -> Any:
+    place = place_in_environment() if storage is None else storage
+    if place is None:
+        raise NoStorageError(f"Storage can not be None; give a storage, or a path such as 'chat.db', or set {SETTING}")
+    return place
+
+
+def is_place(storage: Any) -> bool:
+    """Whether this is a path or a URL."""
     # A MagicMock in the place of a storage has __fspath__ as well.
-    if not isinstance(storage, str | os.PathLike) or hasattr(storage, "save_thread"):
-        return storage
-    place = os.fspath(storage)
-    if place.startswith("memory:"):
-        from memexllm.storage.memory import MemoryStorage
-
-        return MemoryStorage()
-    from memexllm.storage.sqlite import SQLiteStorage
-
-    if place.startswith("sqlite://"):
-        # sqlite:///relative and sqlite:////absolute, as SQLAlchemy reads them; sqlite:// alone is in memory.
-        return SQLiteStorage(place.removeprefix("sqlite://").removeprefix("/") or ":memory:")
-    if "://" in place:
-        raise ConfigurationError(
-            f"no storage is known for {place.split('://')[0]!r} URLs; use sqlite:///chat.db, memory: or an object"
-        )
-    return SQLiteStorage(place)
+    return isinstance(storage, str | os.PathLike) and not hasattr(storage, "save_thread")

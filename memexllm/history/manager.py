@@ -23,15 +23,17 @@ from memexllm.storage.port import asynchronous_methods
 
 
 class HistoryManager(ManagerBase):
-    """Threads over a synchronous storage: an object, a path of a SQLite file, or a URL.
+    """Threads over a synchronous storage: an object, a path, a URL, or what `MEMEXLLM_STORAGE` names.
 
     Without an algorithm the window is the whole conversation. What it returns is the caller's; changing it changes
     nothing stored.
     """
 
+    _asynchronous = False
+
     def __init__(
         self,
-        storage: BaseStorage | str | os.PathLike[str],
+        storage: BaseStorage | str | os.PathLike[str] | None = None,
         algorithm: BaseAlgorithm | None = None,
         *,
         clock: Clock = utc_now,

@@ -9,6 +9,7 @@ from memexllm._lazy import lazy_exports
 if TYPE_CHECKING:
     from memexllm.storage.base import AsyncBaseStorage, BaseStorage
     from memexllm.storage.memory import MemoryStorage
+    from memexllm.storage.opening import storage_from_url
     from memexllm.storage.sqlite import (
         DatabaseConnectionError,
         DatabaseIntegrityError,
@@ -22,6 +23,7 @@ __all__ = [
     "AsyncBaseStorage",
     "MemoryStorage",
     "SQLiteStorage",
+    "storage_from_url",
     "SQLiteStorageError",
     "DatabaseConnectionError",
     "DatabaseOperationError",
@@ -35,6 +37,7 @@ __getattr__, __dir__ = lazy_exports(
         "BaseStorage": "memexllm.storage.base",
         "MemoryStorage": "memexllm.storage.memory",
         "SQLiteStorage": "memexllm.storage.sqlite",
+        "storage_from_url": "memexllm.storage.opening",
         # 0.1 names of errors.
         "SQLiteStorageError": "memexllm.storage.sqlite",
         "DatabaseConnectionError": "memexllm.storage.sqlite",

@@ -191,7 +191,7 @@ class TestArguments:
         other.history.close()
         assert said(server) == ["hi", "You said: hi", "again"]
 
-    @pytest.mark.parametrize("storage", ["postgres://nowhere/x", 7, {}])
+    @pytest.mark.parametrize("storage", ["mongodb://nowhere/x", 7, {}])
     def test_what_is_no_storage_is_refused(self, original: OpenAI, storage: Any) -> None:
         with pytest.raises(ConfigurationError):
             with_history(original, storage=storage)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError, NoStorageError
 from memexllm.core.exchanges import Orphans
-from memexllm.history.base import StorageLike, opened
+from memexllm.history.base import StorageLike, opened_for_clients
 from memexllm.history.manager import AsyncHistoryManager, HistoryManager
 from memexllm.integrations.openai.client_history import (
     DEFAULT_ALGORITHM,
@@ -23,6 +24,7 @@ from memexllm.integrations.openai.duck import history_on_duck, shadowed
 from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
 from memexllm.integrations.openai.patches import is_sdk_client, warn_if_instrumented
 from memexllm.integrations.openai.wire import ReplayReasoning
+from memexllm.storage.opening import SETTING
 from memexllm.storage.port import StoragePort
 
 if TYPE_CHECKING:
@@ -185,9 +187,10 @@ def with_history(
     - `replay_reasoning`: `"auto"` sends reasoning back only to the server and model family it came from.
     - `inject`: where history enters the SDK; `"auto"` is early when somebody has patched `create`.
     """
-    if storage is None and history_manager is None:
+    if storage is None and history_manager is None and not os.environ.get(SETTING, "").strip():
         raise NoStorageError(
-            "Either storage or history_manager must be provided: with_history(storage='chat.db')(OpenAI())"
+            "Either storage or history_manager must be provided: with_history(storage='chat.db')(OpenAI()); "
+            f"or set {SETTING}"
         )
     if history_manager is not None and (storage is not None or algorithm is not None):
         raise ConfigurationError(
@@ -208,20 +211,34 @@ def with_history(
         )
     )
     made: dict[bool, ClientHistory] = {}
-    place: Any = None if storage is None else opened(storage)
+    manager_for = _managers(storage, algorithm, history_manager)
 
     def history(asynchronous: bool) -> ClientHistory:
         found = made.get(asynchronous)
         if found is None:
-            manager = history_manager
-            if manager is None:
-                use_async = asynchronous or StoragePort(place).asynchronous
-                manager = (AsyncHistoryManager if use_async else HistoryManager)(place, algorithm or DEFAULT_ALGORITHM)
-            found = made[asynchronous] = ClientHistory(manager, options)
+            found = made[asynchronous] = ClientHistory(manager_for(asynchronous), options)
         return found
 
     wrapper = Wrapper(history)
     return wrapper if client is None else wrapper(client)
+
+
+def _managers(
+    storage: StorageLike | None,
+    algorithm: BaseAlgorithm | None,
+    given: HistoryManager | AsyncHistoryManager | None,
+) -> Callable[[bool], HistoryManager | AsyncHistoryManager]:
+    """A manager for clients of either kind: the one that was given, or one made. A wrong URL is refused at once."""
+    if given is not None:
+        return lambda asynchronous: given
+    stored_at = opened_for_clients(storage)
+
+    def manager(asynchronous: bool) -> HistoryManager | AsyncHistoryManager:
+        stored = stored_at(asynchronous)
+        use_async = asynchronous or StoragePort(stored).asynchronous
+        return (AsyncHistoryManager if use_async else HistoryManager)(stored, algorithm or DEFAULT_ALGORITHM)
+
+    return manager
 
 
 def _checked(options: Options) -> Options:
