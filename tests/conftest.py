@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.servers import WITHOUT, Server, left_out, redis_servers, running
+from tests.sql_servers import Running, SQLServer, sql_servers
 
 pytest_plugins = ["pytester"]
 
@@ -22,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = [f"server {server}" for server in redis_servers()]
+    lines = [f"server {server}" for server in (*redis_servers(), *sql_servers())]
     lines.extend(f"server {name}: LEFT OUT by {WITHOUT}={os.environ[WITHOUT]}" for name in left_out())
     return lines
 
@@ -33,6 +34,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "redis_server", servers, ids=[server.id for server in servers], indirect=True, scope="session"
         )
+    if "sql_server" in metafunc.fixturenames:
+        sql = sql_servers()
+        metafunc.parametrize("sql_server", sql, ids=[each.id for each in sql], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +47,19 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.fail(f"{server.id} is needed and missing: {server.missing}", pytrace=False)
     with running(server) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def sql_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a real SQL server; tests run once for each."""
+    server: SQLServer = request.param
+    if server.missing:
+        pytest.fail(f"{server.id} is needed and missing: {server.missing}", pytrace=False)
+    if server.url:
+        yield server.url
+        return
+    with Running(server) as own:
+        yield own.url
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Real servers for the tests: found on this machine, started in a temporary folder, told apart by name and version.
 
-Nothing is skipped silently. A server that is missing fails the tests that need it, with what to do about it; only
-`MEMEXLLM_TEST_WITHOUT=redis` leaves one out, which the header of the test run says and `CI` forbids.
+Those of SQL are in `tests/sql_servers.py`. Nothing is skipped silently. A server that is missing fails the tests that
+need it, with what to do about it; only `MEMEXLLM_TEST_WITHOUT=redis` leaves one out, which the header of the test run
+says and `CI` forbids.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 URL = "MEMEXLLM_TEST_REDIS"
 WITHOUT = "MEMEXLLM_TEST_WITHOUT"
 STOP_S = 10.0
+KNOWN = ("mariadb", "postgres", "redis", "valkey")
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ def redis_servers(environ: Mapping[str, str] = os.environ) -> list[Server]:
 def left_out(environ: Mapping[str, str] = os.environ) -> list[str]:
     """The servers that `MEMEXLLM_TEST_WITHOUT` names; none may be left out under CI."""
     names = [name.strip() for name in environ.get(WITHOUT, "").split(",") if name.strip()]
-    if unknown := sorted(set(names) - {"valkey", "redis"}):
-        raise ValueError(f"{WITHOUT} names {unknown}; it can leave out valkey and redis")
+    if unknown := sorted(set(names) - set(KNOWN)):
+        raise ValueError(f"{WITHOUT} names {unknown}; it can leave out {', '.join(KNOWN)}")
     if names and environ.get("CI"):
         raise ValueError(f"{WITHOUT}={','.join(names)} is refused where CI is set: every server is tested there")
     return names

@@ -57,8 +57,8 @@ def test_only_a_named_server_is_left_out(environ: dict[str, str], names: list[st
 
 
 def test_a_server_nobody_knows_cannot_be_left_out() -> None:
-    with pytest.raises(ValueError, match="can leave out valkey and redis"):
-        left_out({"MEMEXLLM_TEST_WITHOUT": "postgres"})
+    with pytest.raises(ValueError, match="can leave out mariadb, postgres, redis, valkey"):
+        left_out({"MEMEXLLM_TEST_WITHOUT": "sqlite"})
 
 
 def test_a_missing_server_is_a_failure_that_says_what_to_do() -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from memexllm.storage.base import AsyncBaseStorage, BaseStorage
     from memexllm.storage.memory import MemoryStorage
     from memexllm.storage.opening import storage_from_url
+    from memexllm.storage.sql import AsyncSQLStorage, SQLStorage
     from memexllm.storage.sqlite import (
         DatabaseConnectionError,
         DatabaseIntegrityError,
@@ -23,6 +24,8 @@ __all__ = [
     "AsyncBaseStorage",
     "MemoryStorage",
     "SQLiteStorage",
+    "SQLStorage",
+    "AsyncSQLStorage",
     "storage_from_url",
     "SQLiteStorageError",
     "DatabaseConnectionError",
@@ -37,6 +40,8 @@ __getattr__, __dir__ = lazy_exports(
         "BaseStorage": "memexllm.storage.base",
         "MemoryStorage": "memexllm.storage.memory",
         "SQLiteStorage": "memexllm.storage.sqlite",
+        "AsyncSQLStorage": "memexllm.storage.sql",
+        "SQLStorage": "memexllm.storage.sql",
         "storage_from_url": "memexllm.storage.opening",
         # 0.1 names of errors.
         "SQLiteStorageError": "memexllm.storage.sqlite",

@@ -31,6 +31,8 @@ PREVIEW_LOOKS_BACK = (1, 50)
 """How many of the newest messages are read for a preview: nearly always the last one says something."""
 _PAGE = 1000
 _MOST = 1 << 61
+# Whole floats from here on may be written with an exponent.
+_PLAIN = 1e15
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,32 @@ def preview_of(wires: Iterable[Mapping[str, Any]]) -> str | None:
                 whole = len(text) <= PREVIEW_CHARS and len(said) <= 4 * PREVIEW_CHARS
                 return text if whole else f"{text[: PREVIEW_CHARS - 1].rstrip()}…"
     return None
+
+
+def pieces_of(wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Texts that are in the JSON text of all metadata that match, as it was written by the same writer.
+
+    A path would have to be put together from keys that hold quotes and dots, and SQLite's JSON functions end a text
+    at NUL.
+    """
+    for key, value in wanted.items():
+        name = f"{jsontext.dumps(key)}:"
+        if isinstance(value, dict):
+            yield f"{name}{{"
+            yield from pieces_of(value)
+        elif value is None or isinstance(value, bool | str):
+            yield name + jsontext.dumps(value)
+        elif isinstance(value, int | float):
+            yield name + _number(value)
+        else:
+            yield f"{name}["
+
+
+def _number(value: float) -> str:
+    """What the texts of all equal numbers begin with: 1 and 1.0 are equal, 0 and -0.0, 10**16 and 1e16."""
+    if value != int(value):
+        return jsontext.dumps(value)
+    return str(int(value)) if 0 < abs(value) < _PLAIN else ""
 
 
 # Storages that cannot answer themselves.

@@ -123,16 +123,20 @@ class _Candidate:
     n_words: int
 
 
-def ranked(query: Query, threads: Sequence[tuple[str, Sequence[Message]]]) -> list[MessageHit]:
-    """The best of these messages, as FTS5's bm25() orders them; later ones first among equals."""
+def ranked(query: Query, threads: Sequence[tuple[str, Sequence[Message]]], n_messages: int = 0) -> list[MessageHit]:
+    """The best of these messages, as FTS5's bm25() orders them; later ones first among equals.
+
+    `n_messages` is how many there are of which these were chosen, for their holding some of the words.
+    """
     candidates = [found for thread_id, messages in threads for found in _candidates(query, thread_id, messages)]
     if not candidates:
         return []
+    n_messages = max(n_messages, len(candidates))
     average = sum(each.n_words for each in candidates) / len(candidates)
     weights: dict[Phrase, float] = {}
     for phrase in query.stems:
         n_with = sum(phrase in each.own or phrase in each.near for each in candidates)
-        weights[phrase] = max(_LEAST_IDF, log((len(candidates) - n_with + 0.5) / (n_with + 0.5)))
+        weights[phrase] = max(_LEAST_IDF, log((n_messages - n_with + 0.5) / (n_with + 0.5)))
     scored = [(_score(each, weights, average), each) for each in candidates if each.own or each.near]
     scored.sort(key=lambda pair: (pair[0], pair[1].message.seq or 0), reverse=True)
     return [hit(each.thread_id, each.message, score, query) for score, each in scored[: query.limit]]

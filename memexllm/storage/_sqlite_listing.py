@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from memexllm.core import jsontext
 from memexllm.core.cursors import Cursor
 from memexllm.core.models import Thread
-from memexllm.storage._listing import PREVIEW_LOOKS_BACK, ListQuery, checked_place, preview_of
-from memexllm.storage._rows import decode_wire
-from memexllm.storage._sqlite_statements import HEADS, Executor, head_of, read_texts
+from memexllm.storage._listing import PREVIEW_LOOKS_BACK, ListQuery, checked_place, pieces_of, preview_of
+from memexllm.storage._rows import decode_wire, head_of
+from memexllm.storage._sqlite_statements import HEADS, Executor, read_texts
 
-# Whole floats from here on may be written with an exponent.
-_PLAIN = 1e15
 # Of the spans from listed_at to updated_at at most this one holds a given moment.
 _SPAN_AT = "ifnull((SELECT max(listed_at) FROM threads WHERE listed_at <= ?), ?)"
 
@@ -34,7 +30,7 @@ def read_page(db: Executor, query: ListQuery) -> list[Thread]:
             _bound_by_update(require, cursor, newer)
         else:
             require(f"n {'>' if newer else '<'} ?", checked_place(cursor))
-    for piece in _pieces(query.metadata or {}):
+    for piece in pieces_of(query.metadata or {}):
         require("instr(metadata, ?) > 0", piece)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     direction = "DESC" if query.newest_first != query.backwards else "ASC"
@@ -59,32 +55,6 @@ def _bound_by_update(require: Any, cursor: Cursor, newer: bool) -> None:
     else:
         require("listed_at <= ?", cursor.updated_at)
         require("(updated_at, n) < (?, ?)", cursor.updated_at, checked_place(cursor))
-
-
-def _pieces(wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Texts that are in the JSON text of all metadata that match, as it was written by the same writer.
-
-    A path would have to be put together from keys that hold quotes and dots, and SQLite's JSON functions end a text
-    at NUL.
-    """
-    for key, value in wanted.items():
-        name = f"{jsontext.dumps(key)}:"
-        if isinstance(value, dict):
-            yield f"{name}{{"
-            yield from _pieces(value)
-        elif value is None or isinstance(value, bool | str):
-            yield name + jsontext.dumps(value)
-        elif isinstance(value, int | float):
-            yield name + _number(value)
-        else:
-            yield f"{name}["
-
-
-def _number(value: float) -> str:
-    """What the texts of all equal numbers begin with: 1 and 1.0 are equal, 0 and -0.0, 10**16 and 1e16."""
-    if value != int(value):
-        return jsontext.dumps(value)
-    return str(int(value)) if 0 < abs(value) < _PLAIN else ""
 
 
 def _preview(db: Executor, thread_id: str) -> str | None:

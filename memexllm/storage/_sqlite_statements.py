@@ -5,15 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from memexllm.core import jsontext
-from memexllm.core.errors import CorruptThreadError
 from memexllm.core.models import Thread
-from memexllm.core.moments import from_micros, micros_now, to_micros
-from memexllm.storage._rows import Encoded, decode_wire, with_seq
+from memexllm.core.moments import micros_now, to_micros
+from memexllm.storage._rows import Encoded, decode_wire, head_of, parsed, with_seq
 from memexllm.storage._sqlite_chains import (
     Level,
     chain_of,
@@ -277,7 +275,7 @@ def replace_row(db: Executor, log: Log, seq: int, encoded: Encoded) -> None:
 
 def patch_state(db: Executor, thread_id: str, patch: Mapping[str, Any]) -> None:
     (text,) = db.execute("SELECT state FROM threads WHERE id = ?", (thread_id,)).fetchone()
-    state = {**_parsed(thread_id, text), **patch}
+    state = {**parsed(thread_id, text), **patch}
     db.execute("UPDATE threads SET state = ? WHERE id = ?", (jsontext.dumps(state, "state"), thread_id))
 
 
@@ -338,45 +336,3 @@ def one_moment(db: Executor) -> Generator[None]:
 def _inside(seqs: Iterable[int]) -> list[int]:
     """The seqs a log can hold; a position of any other would be one of another log."""
     return [seq for seq in seqs if 0 <= seq <= SEQ_MASK]
-
-
-def head_of(row: tuple[Any, ...]) -> Thread:
-    place, thread_id, user_id, title, metadata, state, created_at, updated_at, version, count = row
-    return Thread.from_storage(
-        id=thread_id,
-        messages=[],
-        metadata=_parsed(thread_id, metadata),
-        user_id=user_id,
-        title=title,
-        created_at=_moment(thread_id, created_at),
-        updated_at=_moment(thread_id, updated_at),
-        state=_parsed(thread_id, state),
-        version=version,
-        partial=True,
-        stored_messages=count,
-        place=place,
-        preview=None,
-    )
-
-
-def _moment(thread_id: str, micros: int) -> datetime:
-    try:
-        return from_micros(micros)
-    except (OverflowError, TypeError) as error:
-        raise _unreadable(thread_id, error) from error
-
-
-def _parsed(thread_id: str, text: str) -> dict[str, Any]:
-    if text == "{}":
-        return {}
-    try:
-        value = jsontext.loads(text)
-    except ValueError as error:
-        raise _unreadable(thread_id, error) from error
-    if not isinstance(value, dict):
-        raise _unreadable(thread_id, f"a {type(value).__name__} where a dict was written")
-    return value
-
-
-def _unreadable(thread_id: str, reason: object) -> CorruptThreadError:
-    return CorruptThreadError(f"thread {thread_id!r} is there and cannot be read ({reason}); nothing was changed")

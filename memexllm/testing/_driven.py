@@ -166,11 +166,11 @@ class DrivenStorage:
         return deleted
 
 
-def in_threads(jobs: Sequence[Callable[[], None]]) -> None:
+def in_threads(jobs: Sequence[Callable[[], object]]) -> None:
     """Each job in a thread of its own, all starting together and taking turns as often as Python can."""
     together = threading.Barrier(len(jobs))
 
-    def start_together(job: Callable[[], None]) -> None:
+    def start_together(job: Callable[[], object]) -> None:
         together.wait()
         job()
 

@@ -127,3 +127,18 @@ def test_an_awaited_client_of_another_library_remembers(tmp_path: Path) -> None:
         asyncio.run(main())
         """
     assert alone(program, tmp_path).splitlines() == ["I received 1.", "I received 3."]
+
+
+@pytest.mark.parametrize("name", ["SQLStorage", "AsyncSQLStorage"])
+def test_a_storage_without_its_packages_says_what_to_install(name: str, tmp_path: Path) -> None:
+    program = f"""
+        from memexllm.core.errors import MissingDependencyError
+        from memexllm.storage import {name}
+
+        try:
+            {name}("postgresql://localhost/chat")
+        except MissingDependencyError as error:
+            print(error)
+        """
+    expected = f'{name} needs the sqlalchemy package: pip install "memexllm[sql]"\n'
+    assert alone(program, tmp_path) == expected

@@ -1,0 +1,142 @@
+"""SQLStorage on PostgreSQL against the raw driver: `python -m benchmarks.sql`, half a minute.
+
+Starts a server of its own, as the tests do, or uses `MEMEXLLM_TEST_POSTGRES`. The raw floor is psycopg on one open
+connection and the obvious table, `messages(thread_id, seq, role, content, PRIMARY KEY (thread_id, seq))`, its texts in
+variables:
+
+- *raw rows*: two rows by `executemany`, `COMMIT`; the program knows the next seq.
+- *raw rows and thread*: the same, and in the transaction one `UPDATE` of the thread's version and updated_at.
+- *raw select*: role and content of the newest 20 by `fetchall`, in autocommit.
+
+Ours stores what a call stores: the question and the answer with its `CallInfo`, as `Message`s made beforehand. Times
+are wall times, because a server's work is another process's; neither waits for the disk.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from itertools import count
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from benchmarks._pairs import Batch, line, measured, ratio
+from benchmarks.storage import CALL, N_NEWEST, TEXT
+from memexllm.core.models import Message, Thread
+from memexllm.storage import SQLStorage
+from tests.sql_servers import Running, sql_servers
+
+LENGTHS = (10, 1_000, 100_000)
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS raw_threads (id TEXT PRIMARY KEY, version BIGINT NOT NULL, updated_at BIGINT NOT NULL);
+    CREATE TABLE IF NOT EXISTS raw_messages (
+        thread_id TEXT NOT NULL, seq BIGINT NOT NULL, role TEXT NOT NULL, content TEXT NOT NULL,
+        PRIMARY KEY (thread_id, seq)
+    )
+"""
+_INSERT = "INSERT INTO raw_messages VALUES (%s, %s, %s, %s)"
+_SELECT = "SELECT role, content FROM raw_messages WHERE thread_id = %s ORDER BY seq DESC LIMIT %s"
+_TOUCH = "UPDATE raw_threads SET version = version + 1, updated_at = %s WHERE id = %s"
+
+
+def raw_append(connection: psycopg.Connection[Any], thread: str, places: count[int], *, touch: bool) -> Batch:
+    cursor = connection.cursor()
+
+    def append(n_operations: int) -> None:
+        connection.autocommit = False
+        for _ in range(n_operations):
+            first, second = next(places), next(places)
+            cursor.executemany(_INSERT, [(thread, first, "user", TEXT), (thread, second, "assistant", TEXT)])
+            if touch:
+                cursor.execute(_TOUCH, (time.time_ns() // 1000, thread))
+            connection.commit()
+
+    return append
+
+
+def raw_select(connection: psycopg.Connection[Any], thread: str) -> Batch:
+    def select(n_operations: int) -> None:
+        connection.autocommit = True
+        for _ in range(n_operations):
+            connection.execute(_SELECT, (thread, N_NEWEST)).fetchall()
+
+    return select
+
+
+def our_append(storage: SQLStorage, thread: str, **changes: Any) -> Batch:
+    messages = [Message(TEXT, "user"), Message(TEXT, "assistant", call=CALL)]
+
+    def append(n_operations: int) -> None:
+        for _ in range(n_operations):
+            storage.append_messages(thread, messages, create={}, **changes)
+
+    return append
+
+
+def our_read(storage: SQLStorage, thread: str, *, wire: bool) -> Batch:
+    def read(n_operations: int) -> None:
+        for _ in range(n_operations):
+            storage.read_messages(thread, limit=N_NEWEST, wire=True) if wire else storage.read_messages(
+                thread, limit=N_NEWEST
+            )
+
+    return read
+
+
+def compare(connection: psycopg.Connection[Any], storage: SQLStorage, length: int) -> None:
+    thread = f"thread of {length}"
+    connection.autocommit = True
+    connection.execute("INSERT INTO raw_threads VALUES (%s, 0, 0)", (thread,))
+    connection.cursor().executemany(_INSERT, [(thread, seq, "user", TEXT) for seq in range(length)])
+    storage.save_thread(Thread(thread, messages=[Message(TEXT, "user", seq=seq) for seq in range(length)]))
+    places = count(length)
+    print(f"a thread of {length:,} messages")
+    found = measured(
+        {
+            "raw rows": raw_append(connection, thread, places, touch=False),
+            "raw rows and thread": raw_append(connection, thread, places, touch=True),
+            "append_messages": our_append(storage, thread),
+            "append_messages with state": our_append(storage, thread, state={"cut": 1}),
+        },
+        n_rounds=300,
+        n_operations=3,
+        clock=time.perf_counter_ns,
+    )
+    for name, samples in found.items():
+        print(line(name, samples))
+    print("  append over raw rows:           ", ratio(found["append_messages"], found["raw rows"]))
+    print("  append over raw rows and thread:", ratio(found["append_messages"], found["raw rows and thread"]))
+    print("  with state over raw rows:       ", ratio(found["append_messages with state"], found["raw rows"]))
+    found = measured(
+        {
+            "raw select": raw_select(connection, thread),
+            "read_messages(wire=True)": our_read(storage, thread, wire=True),
+            "read_messages()": our_read(storage, thread, wire=False),
+        },
+        n_rounds=300,
+        n_operations=3,
+        clock=time.perf_counter_ns,
+    )
+    for name, samples in found.items():
+        print(line(name, samples))
+    print("  wire over raw select:           ", ratio(found["read_messages(wire=True)"], found["raw select"]))
+    print("  messages over raw select:       ", ratio(found["read_messages()"], found["raw select"]))
+
+
+def main() -> None:
+    (server,) = [each for each in sql_servers() if each.id == "postgres"]
+    with ExitStack() as stack:
+        url = server.url or stack.enter_context(Running(server)).url
+        raw_url = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        connection = stack.enter_context(psycopg.connect(raw_url, autocommit=True))
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        storage = stack.enter_context(SQLStorage(url, table_prefix="benchmark_"))
+        for length in LENGTHS:
+            compare(connection, storage, length)
+
+
+if __name__ == "__main__":
+    main()
