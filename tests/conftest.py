@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from tests.servers import WITHOUT, Server, left_out, redis_servers, running
+from tests.cluster import Cluster, cluster
+from tests.servers import WITHOUT, Server, cluster_servers, left_out, redis_servers, running
 from tests.sql_servers import Running, SQLServer, sql_servers
 
 pytest_plugins = ["pytester"]
@@ -29,14 +30,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "redis_server" in metafunc.fixturenames:
-        servers = redis_servers()
-        metafunc.parametrize(
-            "redis_server", servers, ids=[server.id for server in servers], indirect=True, scope="session"
-        )
-    if "sql_server" in metafunc.fixturenames:
-        sql = sql_servers()
-        metafunc.parametrize("sql_server", sql, ids=[each.id for each in sql], indirect=True, scope="session")
+    for fixture, found in (
+        ("redis_server", redis_servers),
+        ("redis_cluster", cluster_servers),
+        ("sql_server", sql_servers),
+    ):
+        if fixture in metafunc.fixturenames:
+            servers: Sequence[Server | SQLServer] = found()
+            ids = [server.id for server in servers]
+            metafunc.parametrize(fixture, servers, ids=ids, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +62,16 @@ def sql_server(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with Running(server) as own:
         yield own.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Three masters of a Redis Cluster, of each binary there is."""
+    server: Server = request.param
+    if server.missing:
+        pytest.fail(f"a cluster of {server.id} is needed and missing: {server.missing}", pytrace=False)
+    with cluster(server.binary) as found:
+        yield found
 
 
 @pytest.fixture

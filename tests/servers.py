@@ -54,6 +54,17 @@ def redis_servers(environ: Mapping[str, str] = os.environ) -> list[Server]:
     return [server for name, server in _installed().items() if name not in left_out(environ)]
 
 
+def own_servers(environ: Mapping[str, str] = os.environ) -> list[Server]:
+    """What is killed in tests, each in turn: those started here, also where the other tests are given a URL."""
+    return [server for name, server in _installed().items() if name not in left_out(environ)]
+
+
+def cluster_servers(environ: Mapping[str, str] = os.environ) -> list[Server]:
+    """What clusters are made of: one of the servers there are, or each in turn in the runs of full counts."""
+    servers = own_servers(environ)
+    return servers if float(environ.get("MEMEXLLM_TEST_SCALE", "1")) > 1 else servers[-1:]
+
+
 def left_out(environ: Mapping[str, str] = os.environ) -> list[str]:
     """The servers that `MEMEXLLM_TEST_WITHOUT` names; none may be left out under CI."""
     names = [name.strip() for name in environ.get(WITHOUT, "").split(",") if name.strip()]

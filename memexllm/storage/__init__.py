@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from memexllm.storage.base import AsyncBaseStorage, BaseStorage
     from memexllm.storage.memory import MemoryStorage
     from memexllm.storage.opening import storage_from_url
+    from memexllm.storage.redis import AsyncRedisStorage, RedisStorage
     from memexllm.storage.sql import AsyncSQLStorage, SQLStorage
     from memexllm.storage.sqlite import (
         DatabaseConnectionError,
@@ -26,6 +27,8 @@ __all__ = [
     "SQLiteStorage",
     "SQLStorage",
     "AsyncSQLStorage",
+    "RedisStorage",
+    "AsyncRedisStorage",
     "storage_from_url",
     "SQLiteStorageError",
     "DatabaseConnectionError",
@@ -42,6 +45,8 @@ __getattr__, __dir__ = lazy_exports(
         "SQLiteStorage": "memexllm.storage.sqlite",
         "AsyncSQLStorage": "memexllm.storage.sql",
         "SQLStorage": "memexllm.storage.sql",
+        "RedisStorage": "memexllm.storage.redis",
+        "AsyncRedisStorage": "memexllm.storage.redis",
         "storage_from_url": "memexllm.storage.opening",
         # 0.1 names of errors.
         "SQLiteStorageError": "memexllm.storage.sqlite",

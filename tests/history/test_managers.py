@@ -373,7 +373,7 @@ def test_a_storage_that_is_async_is_refused_with_its_method_and_the_remedy() -> 
         HistoryManager(AsyncFourMethods())  # type: ignore[arg-type]  # the mistake
 
 
-@pytest.mark.parametrize("storage", [None, 7, {}, "redis://localhost"])
+@pytest.mark.parametrize("storage", [None, 7, {}, "mongodb://localhost"])
 def test_what_is_no_storage_is_refused(storage: Any) -> None:
     for manager_class in (HistoryManager, AsyncHistoryManager):
         with pytest.raises(ConfigurationError):

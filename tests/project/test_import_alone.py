@@ -34,6 +34,23 @@ def test_the_packages_cannot_be_imported(name: str, tmp_path: Path) -> None:
     assert alone(program, tmp_path) == "not there\n"
 
 
+def test_a_storage_says_which_extra_it_needs(tmp_path: Path) -> None:
+    program = """
+        from memexllm.core.errors import MissingDependencyError
+        from memexllm.storage import AsyncRedisStorage, RedisStorage
+
+        for storage in (RedisStorage, AsyncRedisStorage):
+            try:
+                storage("redis://localhost")
+            except MissingDependencyError as error:
+                print(error)
+        """
+    assert alone(program, tmp_path).splitlines() == [
+        'RedisStorage needs the redis package: pip install "memexllm[redis]"',
+        'AsyncRedisStorage needs the redis package: pip install "memexllm[redis]"',
+    ]
+
+
 def test_threads_are_kept_and_windowed(tmp_path: Path) -> None:
     program = """
         from memexllm import FIFOAlgorithm, HistoryManager, SQLiteStorage
