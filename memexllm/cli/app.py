@@ -204,6 +204,28 @@ def import_(
 
 @app.command()
 @command
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path or URL.", show_default=False)],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A path or URL.", show_default=False)],
+    threads: Annotated[list[str] | None, typer.Argument(metavar="THREAD", help="None named: all.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Copy anew what changed in the source since.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace other threads of the same id.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy threads from one storage to another, and compare what arrived; run again, it goes on where it ended.
+
+    A thread whose id the target has for something else is left alone and told, and the exit code is 1.
+    """
+    from memexllm.cli import moving
+
+    if replace and update:
+        raise typer.BadParameter("--replace and --update exclude each other")
+    existing = moving.kept(replace=replace, update=update)
+    moving.report_copy(moving.copy(source, target, threads or None, existing), as_json=as_json)
+
+
+@app.command()
+@command
 def delete(
     context: typer.Context,
     threads: Annotated[list[str], typer.Argument(metavar="THREAD", show_default=False)],

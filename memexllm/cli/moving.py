@@ -1,4 +1,4 @@
-"""The commands that move and remove: `export`, `import`, `delete`."""
+"""The commands that move and remove: `copy`, `export`, `import`, `delete`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import typer
 from memexllm.cli.escape import visible_line
 from memexllm.cli.output import counted, progress_bar, tell, write_json
 from memexllm.cli.places import opened_manager
+from memexllm.history.copying import Copied, copy_threads
 from memexllm.history.transfer import Transfer, export_threads, import_threads
 
 Existing = Literal["refuse", "skip", "replace"]
+Kept = Literal["keep", "update", "replace"]
 
 
 def existing(*, replace: bool, skip: bool) -> Existing:
@@ -36,6 +38,37 @@ def import_(place: str | None, file: str, existing: Existing, *, as_json: bool) 
         source = sys.stdin.buffer if file == "-" else file
         done = import_threads(manager, source, existing=existing, progress=progress)
     _report("imported", done, as_json=as_json)
+
+
+def kept(*, replace: bool, update: bool) -> Kept:
+    if replace:
+        return "replace"
+    return "update" if update else "keep"
+
+
+def copy(source: str, target: str, thread_ids: Sequence[str] | None, existing: Kept) -> Copied:
+    with (
+        opened_manager(source) as ours,
+        opened_manager(target, may_create=True) as theirs,
+        progress_bar("copying") as progress,
+    ):
+        return copy_threads(ours, theirs, thread_ids, existing=existing, progress=progress)
+
+
+def report_copy(done: Copied, *, as_json: bool) -> None:
+    """Exits with 1 when threads were left out."""
+    if as_json:
+        counts = {"threads": done.n_threads, "messages": done.n_messages, "finished": done.n_finished}
+        conflicts = [{"thread": each.thread_id, "reason": each.reason} for each in done.conflicts]
+        write_json({**counts, "skipped": done.n_skipped, "conflicts": conflicts})
+    else:
+        were = "was" if done.n_skipped == 1 else "were"
+        skipped = f"; {counted(done.n_skipped, 'thread')} {were} there" if done.n_skipped else ""
+        tell(f"copied {counted(done.n_threads, 'thread')}, {counted(done.n_messages, 'message')}{skipped}")
+        for each in done.conflicts:
+            tell(f"memexllm: thread {visible_line(each.thread_id)} was left alone: {each.reason}")
+    if done.conflicts:
+        raise typer.Exit(1)
 
 
 def _report(what: str, done: Transfer, *, as_json: bool) -> None:

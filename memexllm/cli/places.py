@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memexllm.core.errors import ConfigurationError, ConnectionError
 from memexllm.storage.opening import SETTING, place_in_environment
@@ -23,12 +23,17 @@ def opened_manager(place: str | None, *, may_create: bool = False) -> HistoryMan
             f"which storage? Give --storage chat.db (a path, or a URL such as sqlite:///chat.db), or set {SETTING}"
         )
     from memexllm.history.manager import HistoryManager
-    from memexllm.storage.sqlite import SQLiteStorage
 
     manager = HistoryManager(named)
-    storage = manager.storage
-    if isinstance(storage, SQLiteStorage) and storage.path != ":memory:" and not may_create:
+    if not may_create:
+        _refuse_missing(manager.storage)
+    return manager
+
+
+def _refuse_missing(storage: Any) -> None:
+    from memexllm.storage.sqlite import SQLiteStorage
+
+    if isinstance(storage, SQLiteStorage) and storage.path != ":memory:":
         path = os.fspath(storage.path)
         if not os.path.exists(path):
             raise ConnectionError(f"there is no database {path!r}; `memexllm chat` and `memexllm import` make one")
-    return manager

@@ -119,7 +119,7 @@ def _then_closed(port: StoragePort, flow: Flow[Transfer]) -> Flow[Transfer]:
 def _export(
     port: StoragePort, target: Target, thread_ids: Sequence[str] | None, progress: Progress | None
 ) -> Flow[Transfer]:
-    ids = (yield from _all_ids(port)) if thread_ids is None else list(thread_ids)
+    ids = (yield from all_ids(port)) if thread_ids is None else list(thread_ids)
     if thread_ids is not None:
         if len(set(ids)) < len(ids):
             raise ValidationError("a thread is named twice; an export holds it once")
@@ -144,7 +144,7 @@ def _write_thread(target: Target, thread: Thread) -> None:
     target.write(thread_lines(thread))
 
 
-def _all_ids(port: StoragePort) -> Flow[list[str]]:
+def all_ids(port: StoragePort) -> Flow[list[str]]:
     ids: list[str] = []
     last: Thread | None = None
     while page := (yield from port.list_threads(list_query(_PAGE, 0, after=last))):

@@ -170,6 +170,16 @@ def replace_thread(db: Executor, thread: Thread, old: Log, next_seq: int, messag
     return Log(updated_at, log_id, None, next_seq, message_count, thread.version, thread.user_id, old.n, old.n)
 
 
+def set_fields(db: Executor, log: Log, thread: Thread) -> None:
+    """Every field of the thread's row; its log is left to the caller."""
+    updated_at = to_micros(thread.updated_at)
+    _make_room(db, updated_at)
+    db.execute(
+        "UPDATE threads SET user_id = ?, title = ?, metadata = ?, state = ?, created_at = ?, listed_at = ? WHERE n = ?",
+        (*_fields(thread), updated_at, log.n),
+    )
+
+
 def insert_log(
     db: Executor, next_seq: int, message_count: int, version: int, updated_at: int, read: Level | None = None
 ) -> int:

@@ -16,7 +16,7 @@ from memexllm.core.flow import arun, run
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.wire import MessageRow
-from memexllm.storage import _defaults, _forking, _searching
+from memexllm.storage import _defaults, _forking, _restoring, _searching
 from memexllm.storage._checks import checked_max_messages as checked_max_messages
 from memexllm.storage._checks import checked_message_limit as checked_message_limit
 from memexllm.storage._checks import refuse_partial as refuse_partial
@@ -128,6 +128,14 @@ class BaseStorage(ABC):
         whole = _keeps_whole_threads(self, BaseStorage)
         with thread_lock(self, new_id):
             return run(_forking.fork_thread(self, thread_id, new_id, at, create, whole))
+
+    def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
+        """Add messages at their own seqs, after all there are, and set every field of the thread, its version too.
+
+        For copies in batches: `thread` is a head (its own messages are not looked at) and is made if it is not there.
+        """
+        with thread_lock(self, thread.id):
+            run(_restoring.restore_messages(self, thread, messages, _keeps_whole_threads(self, BaseStorage)))
 
     def read_head(self, thread_id: str) -> Thread | None:
         """The thread without its messages (`partial`), or None."""
@@ -297,6 +305,12 @@ class AsyncBaseStorage(ABC):
         whole = _keeps_whole_threads(self, AsyncBaseStorage)
         async with async_lock(self, new_id):
             return await arun(_forking.fork_thread(self, thread_id, new_id, at, create, whole))
+
+    async def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
+        """Async `BaseStorage.restore_messages`."""
+        whole = _keeps_whole_threads(self, AsyncBaseStorage)
+        async with async_lock(self, thread.id):
+            await arun(_restoring.restore_messages(self, thread, messages, whole))
 
     async def read_head(self, thread_id: str) -> Thread | None:
         """Async `BaseStorage.read_head`."""

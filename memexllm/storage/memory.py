@@ -26,6 +26,7 @@ from memexllm.storage._defaults import (
 from memexllm.storage._forking import fork_head, refuse_superseded, taken
 from memexllm.storage._listing import PREVIEW_LOOKS_BACK, CursorLike, OrderBy, list_query, page_of, preview_of
 from memexllm.storage._locks import held_across_fork
+from memexllm.storage._restoring import refuse_seqs
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions, with_marks, with_seq
 from memexllm.storage._searching import checked_query, ranked
 from memexllm.storage.base import BaseStorage, checked_message_limit, refuse_partial
@@ -203,6 +204,20 @@ class MemoryStorage(BaseStorage):
             self._drop_oldest(log)
             self._logs[new_id] = log
             return _handed_out(log)
+
+    def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
+        head = _head_of(thread)
+        with self._lock:
+            log, added = self._logs.get(thread.id, _Log(head)), _Log(head)
+            for seq, message in zip(refuse_seqs(thread.id, messages, log.next_seq - 1), messages, strict=True):
+                self._add(added, message, seq)
+            head.place = log.head.place or next(self._places)
+            log.head = head
+            log.entries.extend(added.entries)
+            log.next_seq = max(log.next_seq, added.next_seq)
+            log.live += added.live
+            self._drop_oldest(log)
+            self._logs[thread.id] = log
 
     def read_head(self, thread_id: str) -> Thread | None:
         with self._lock:

@@ -29,6 +29,7 @@ OPTIONAL = (
     "read_head",
     "read_messages",
     "replace_message",
+    "restore_messages",
     "search_messages",
 )
 _OPERATIONS = {
@@ -42,6 +43,7 @@ _OPERATIONS = {
     "read_head": "get thread",
     "read_messages": "get messages",
     "replace_message": "replace message",
+    "restore_messages": "restore messages",
     "save_thread": "save thread",
     "search_messages": "search messages",
 }
@@ -74,6 +76,7 @@ class StoragePort:
         self.blocking = not self.asynchronous and bool(getattr(storage, "blocking", True))
         # Such a storage is handed whole threads with our fields packed in metadata.
         self.keeps_whole_threads = not overrides(type(storage), "append_messages")
+        self.restores_in_batches = overrides(type(storage), "restore_messages")
         self._list_keywords = list_keywords(type(storage))
         self._takes_rows = _takes_rows(type(storage))
         self._invoke = self._await_call if self.asynchronous else self._call
@@ -126,6 +129,9 @@ class StoragePort:
 
     def fork_thread(self, thread_id: str, new_id: str, at: str | None, create: Mapping[str, Any]) -> Step:
         return self.step("fork_thread", (thread_id, new_id), changes_given(at=at, create=create), write=True)
+
+    def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> Step:
+        return self.step("restore_messages", (thread, messages), write=True)
 
     def patch_thread(self, thread_id: str, **fields: Any) -> Step:
         return self.step("patch_thread", (thread_id,), fields, write=True)

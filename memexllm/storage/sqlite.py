@@ -38,6 +38,7 @@ from memexllm.storage._sqlite_chains import is_shared, release
 from memexllm.storage._sqlite_connections import Connections, checked_path
 from memexllm.storage._sqlite_forking import fork
 from memexllm.storage._sqlite_listing import read_page
+from memexllm.storage._sqlite_restoring import restore
 from memexllm.storage._sqlite_search_tables import forget
 from memexllm.storage.base import BaseStorage, checked_message_limit, refuse_partial
 
@@ -241,6 +242,15 @@ class SQLiteStorage(BaseStorage):
         if made is None:
             raise unknown_thread(new_id)
         return made
+
+    def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
+        encoded = [Encoded(message) for message in messages]
+
+        def put_back(db: sql.Executor) -> None:
+            if restore(db, thread, messages, encoded, self.max_messages):
+                index.settle(db)
+
+        self._connections.write("restore messages", put_back)
 
     def read_head(self, thread_id: str) -> Thread | None:
         return self._connections.read("get thread", lambda db: sql.read_head(db, thread_id))

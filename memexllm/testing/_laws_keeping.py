@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from memexllm.core.errors import ValidationError
 from memexllm.core.models import Message, Thread
 from memexllm.core.wire import plain
 from memexllm.testing import _corpus
@@ -85,6 +86,25 @@ class KeepingLaws:
         found = store.whole_thread("t")
         assert fingerprints(found.messages) == fingerprints(thread.messages)
         assert found == thread
+
+    def test_law01_a_thread_restored_in_batches_comes_back_equal(self, store: DrivenStorage) -> None:
+        thread = _thread("t", _corpus.random_messages(9, 10))
+        for number, message in enumerate(thread.messages):
+            message.seq = 3 * number + 1
+        torn = thread.changed(messages=[], state={"torn": True}, title=None, version=2)
+        whole = thread.changed(messages=[])
+        for head, batch in ((torn, thread.messages[:4]), (torn, thread.messages[4:]), (whole, [])):
+            store.call("restore_messages", head, batch)
+        assert store.whole_thread("t") == thread
+        assert [message.seq for message in store.whole_thread("t").messages] == list(range(1, 30, 3))
+        assert store.listed_ids(order_by="-updated") == ["t"]
+        with pytest.raises(ValidationError):
+            store.call("restore_messages", whole, says("no seq"))
+        with pytest.raises(ValidationError):
+            store.call("restore_messages", whole, [Message("x", "user", seq=28)])
+        assert store.whole_thread("t") == thread
+        store.append("t", *says("on"))
+        assert store.seqs("t")[-1] == 29
 
     def test_law01_saving_again_replaces_the_thread(self, store: DrivenStorage) -> None:
         store.save_thread(_thread("t", says("one", "two", "three")))

@@ -128,3 +128,31 @@ def test_message_text_is_in_no_error(memexllm: Command) -> None:
     lines = memexllm("export").stdout
     damaged = lines.replace(b'"role":"user"', b'"role":"nobody"')
     assert "secret words" not in memexllm.refused("import", "-", "--storage", "other.db", typed=damaged)
+
+
+def test_a_copy_arrives_whole_and_is_not_made_twice(memexllm: Command) -> None:
+    kept(memexllm, "a", "b", "c")
+    first = memexllm("copy", "chat.db", "other.db")
+    assert (first.returncode, first.stderr) == (0, b"copied 3 threads, 15 messages\n")
+    assert memexllm("export", "--storage", "other.db").stdout == memexllm("export").stdout
+    again = memexllm("copy", "chat.db", "sqlite:///other.db", "a", "b")
+    assert again.stderr == b"copied 0 threads, 0 messages; 2 threads were there\n"
+
+
+def test_a_copy_tells_what_it_left_alone(memexllm: Command) -> None:
+    kept(memexllm, "a", "b")
+    memexllm.printed("copy", "chat.db", "other.db")
+    with SQLiteStorage(memexllm.folder / "other.db") as storage:
+        storage.append_messages("a", [Message("mine", "user")])
+    told = memexllm.refused("copy", "chat.db", "other.db", "--update")
+    assert "thread a was left alone: the target has another thread of this id" in told
+    answer = json.loads(memexllm("copy", "chat.db", "other.db", "--json").stdout)
+    assert (answer["skipped"], [each["thread"] for each in answer["conflicts"]]) == (1, ["a"])
+    memexllm.printed("copy", "chat.db", "other.db", "--replace")
+    assert memexllm("export", "a", "--storage", "other.db").stdout.count(b"mine") == 0
+    assert "exclude each other" in memexllm.refused("copy", "x", "y", "--replace", "--update", code=2)
+
+
+def test_a_copy_of_a_mistyped_path_makes_nothing(memexllm: Command) -> None:
+    assert "there is no database 'nowhere.db'" in memexllm.refused("copy", "nowhere.db", "other.db")
+    assert not (memexllm.folder / "other.db").exists()
