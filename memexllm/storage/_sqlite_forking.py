@@ -12,7 +12,7 @@ from typing import Any
 from memexllm.storage._defaults import unknown_message, unknown_thread
 from memexllm.storage._forking import fork_head, refuse_superseded, taken
 from memexllm.storage._sqlite_chains import Level, chain_of, copy_rows, first_of, live_of, rows_of
-from memexllm.storage._sqlite_schema import SEQ_BITS, Executor
+from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK, Executor
 from memexllm.storage._sqlite_statements import Log, find_log, find_message, insert_thread, read_head
 
 COPIED = 32
@@ -36,7 +36,7 @@ def fork(
     if find_log(db, new_id) is not None:
         raise taken(new_id)
     chain = chain_of(db, log.id, log.next_seq - 1 if last_seq is None else last_seq)
-    n_live = log.message_count if last_seq is None else _count_live(db, chain, log, last_seq)
+    n_live = log.message_count if last_seq is None else _count_live(db, log, last_seq)
     next_seq = log.next_seq if last_seq is None else last_seq + 1
     first = 0
     if max_messages is not None and n_live > max_messages:
@@ -62,11 +62,18 @@ def _seq_of(db: Executor, thread_id: str, log: Log, message_id: str) -> int | No
     return None if later is None else seq
 
 
-def _count_live(db: Executor, chain: list[Level], log: Log, last_seq: int) -> int:
+def _count_live(db: Executor, log: Log, last_seq: int) -> int:
     """The live messages up to a seq, counted on the shorter side of it."""
-    if last_seq < log.next_seq // 2:
-        return sum(1 for _ in live_of(db, chain, "NULL"))
-    return log.message_count - sum(1 for _ in live_of(db, chain_of(db, log.id), "NULL", last_seq + 1))
+    before = last_seq < log.next_seq // 2
+    low, high = (0, last_seq) if before else (last_seq + 1, SEQ_MASK)
+    if log.parent_id is None:
+        bounds = (log.first | low, log.first | high)
+        (n_live,) = db.execute(
+            "SELECT count(*) FROM messages WHERE position BETWEEN ? AND ? AND superseded = 0", bounds
+        ).fetchone()
+    else:
+        n_live = sum(1 for _ in live_of(db, chain_of(db, log.id), "NULL", low, high))
+    return int(n_live) if before else log.message_count - int(n_live)
 
 
 def _n_to_copy(db: Executor, chain: list[Level]) -> int:
