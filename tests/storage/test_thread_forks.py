@@ -173,3 +173,30 @@ def test_the_default_makes_the_same_forks(seed: int) -> None:
             assert outcome(use, copies) == outcome(use, four_methods), f"step {step}"
             bounds = str(life.rng.random())
             assert seen(copies, random.Random(bounds)) == seen(four_methods, random.Random(bounds)), f"step {step}"
+
+
+@pytest.mark.parametrize(
+    "order", [("t", "a", "correct"), ("t", "correct", "a"), ("correct", "a", "t"), ("a", "t", "correct")]
+)
+def test_a_secret_is_gone_from_the_file_with_the_last_thread_that_has_it(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    path = tmp_path / "chat.db"
+    with SQLiteStorage(path) as storage:
+        secret, *rest = says("my password is s3cr3t", *map(str, range(80)))
+        storage.append_messages("t", [secret, *rest], create={})
+        storage.fork_thread("t", "a")
+        storage.fork_thread("t", "between", at=rest[60].id)
+        storage.append_messages("between", says(*map(str, range(40))))
+        storage.fork_thread("between", "b")
+        storage.delete_thread("between")
+        storage.search_messages("password")
+        for step in order:
+            if step == "correct":
+                storage.replace_message("b", secret.id, says("my password is none of yours")[0])
+            else:
+                storage.delete_thread(step)
+        assert len(storage.read_messages("b")) == 102
+        check_file(path)
+        storage.search_messages("password")
+    assert b"s3cr3t" not in path.read_bytes()
