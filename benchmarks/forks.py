@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -69,6 +70,10 @@ def reading(storage: SQLiteStorage, thread_id: str) -> Batch:
     return read
 
 
+def fork(storage: SQLiteStorage, length: int, at: str | None, number: int) -> None:
+    storage.fork_thread(f"t{length}", f"{length} at {at} {number}", at=at)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "chat.db"
@@ -79,12 +84,8 @@ def main() -> None:
                     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 storage.fork_thread(f"t{length}", f"first of {length}")
                 size_bytes, n_rows = log_bytes(path), rows(path) - before
-                whole = timed(lambda number, length=length: storage.fork_thread(f"t{length}", f"{length} {number}"))
-                middle = timed(
-                    lambda number, length=length: storage.fork_thread(
-                        f"t{length}", f"{length} m {number}", at=f"m{length // 2}"
-                    )
-                )
+                whole = timed(partial(fork, storage, length, None))
+                middle = timed(partial(fork, storage, length, f"m{length // 2}"))
                 print(
                     f"fork of {length:7,} messages: {whole:8.0f} us, {n_rows} rows, {size_bytes:,} bytes of log; "
                     f"in the middle {middle:8.0f} us"

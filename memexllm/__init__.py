@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from memexllm import utils as utils
     from memexllm.algorithms.base import BaseAlgorithm
     from memexllm.algorithms.fifo import FIFOAlgorithm
+    from memexllm.algorithms.pipeline import Pipeline
+    from memexllm.algorithms.summary import SummaryAlgorithm
+    from memexllm.algorithms.time_window import TimeWindowAlgorithm
     from memexllm.algorithms.token_window import TokenWindowAlgorithm
+    from memexllm.algorithms.tool_results import ToolResultTrimming
     from memexllm.core.errors import APIError as APIError
     from memexllm.core.errors import AuthenticationError as AuthenticationError
     from memexllm.core.errors import (
@@ -43,8 +47,11 @@ if TYPE_CHECKING:
     from memexllm.core.errors import RateLimitError as RateLimitError
     from memexllm.core.hits import MessageHit
     from memexllm.core.models import CallInfo, Message, Thread
+    from memexllm.history.async_manager import AsyncHistoryManager
+    from memexllm.history.copying import copy_threads
     from memexllm.history.explain import ContextEntry, Explanation
-    from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+    from memexllm.history.manager import HistoryManager
+    from memexllm.history.prices import Prices
     from memexllm.integrations.openai.info import HistoryInfo, history_of
     from memexllm.integrations.openai.wrap import with_history
     from memexllm.storage.base import AsyncBaseStorage, BaseStorage
@@ -59,6 +66,8 @@ __all__ = [
     "AsyncHistoryManager",
     "Explanation",
     "ContextEntry",
+    "Prices",
+    "copy_threads",
     "Thread",
     "Message",
     "MessageHit",
@@ -70,6 +79,10 @@ __all__ = [
     "BaseAlgorithm",
     "FIFOAlgorithm",
     "TokenWindowAlgorithm",
+    "SummaryAlgorithm",
+    "ToolResultTrimming",
+    "TimeWindowAlgorithm",
+    "Pipeline",
     "MemexLLMError",
     "ConfigurationError",
     "ValidationError",
@@ -86,7 +99,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "AsyncBaseStorage": "memexllm.storage.base",
-        "AsyncHistoryManager": "memexllm.history.manager",
+        "AsyncHistoryManager": "memexllm.history.async_manager",
         "BaseAlgorithm": "memexllm.algorithms.base",
         "BaseStorage": "memexllm.storage.base",
         "CallInfo": "memexllm.core.models",
@@ -98,9 +111,15 @@ __getattr__, __dir__ = lazy_exports(
         "MemoryStorage": "memexllm.storage.memory",
         "Message": "memexllm.core.models",
         "MessageHit": "memexllm.core.hits",
+        "Pipeline": "memexllm.algorithms.pipeline",
+        "Prices": "memexllm.history.prices",
+        "SummaryAlgorithm": "memexllm.algorithms.summary",
+        "TimeWindowAlgorithm": "memexllm.algorithms.time_window",
+        "ToolResultTrimming": "memexllm.algorithms.tool_results",
         "SQLiteStorage": "memexllm.storage.sqlite",
         "Thread": "memexllm.core.models",
         "TokenWindowAlgorithm": "memexllm.algorithms.token_window",
+        "copy_threads": "memexllm.history.copying",
         "history_of": "memexllm.integrations.openai.info",
         "MemexLLMError": "memexllm.core.errors",
         "ConfigurationError": "memexllm.core.errors",

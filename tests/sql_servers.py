@@ -197,7 +197,7 @@ def _mariadb_command(server: SQLServer, folder: Path) -> _Command:
         "--character-set-server=latin1",
     ]
     install = shutil.which("mariadb-install-db") or "mariadb-install-db"
-    _run(own, install, *options[:2], "--auth-root-authentication-method=normal", "--skip-test-db")
+    _run(own, install, *options[:2], options[3], "--auth-root-authentication-method=normal", "--skip-test-db")
     bootstrap = [server.binary, *options, f"--pid-file={own / 'pid'}"]
     url = f"mysql+pymysql://root@/mysql?unix_socket={own / 'socket'}"
     return _Command(bootstrap, url, signal.SIGTERM, "ready for connections")

@@ -8,31 +8,35 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from memexllm.core.errors import MemexLLMError, WindowError
 from memexllm.core.exchanges import Exchange, exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.refusals import checked_positive
-from memexllm.core.state import CUT as CUT
 from memexllm.core.tokens import TokenCounter
 from memexllm.core.wire import MessageRow
 
 logger = logging.getLogger("memexllm")
+
+Occasion = Literal["call", "look", "ahead"]
+Earlier = Callable[[int], Flow[Sequence[MessageRow]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
     """What to load of a thread: messages after a seq, and/or the newest so many; everything when both are None.
 
-    `metadata`: with each message's metadata and `call`, which a request does not need and which cost as much again.
+    `also`: the exchanges at these seqs, however far back. `metadata`: with each message's metadata and `call`, which a
+    request does not need and which cost as much again.
     """
 
     after_seq: int | None = None
     newest: int | None = None
+    also: Sequence[int] = ()
     metadata: bool = False
 
 
@@ -51,20 +55,28 @@ class ContextView:
     model: str | None = None
     tools: Sequence[Mapping[str, Any]] = ()
     max_output_tokens: int | None = None
+    now: int | None = None
+    occasion: Occasion = "call"
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The exchanges to send, in order; `state` holds the keys to replace in the thread's.
 
-    `excluded` gives the reason for each message left out; `tokens` what is sent counts, when it was counted. `counts`
-    are the token counts made for it (message id → (count, encoding)); the next write notes them, so that none is made
-    twice.
+    A row of them may have another `wire` than the stored one (a placeholder for an old result): `shortened` says what
+    was done to which message. `head` are rows that are sent right after the block and stand for messages that are not
+    sent: a summary. `excluded` gives the reason for each message left out; `cut` is the seq at which the window begins.
+    `tokens` is what all of the request counts, when it was counted. `counts` are the token counts made for it
+    (message id → (count, encoding)); the next write notes them, so that none is made twice.
     """
 
     exchanges: Sequence[Exchange]
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     excluded: Mapping[str, str] = field(default_factory=dict[str, str])
+    shortened: Mapping[str, str] = field(default_factory=dict[str, str])
+    head: Sequence[MessageRow] = ()
+    cut: int | None = None
     tokens: int | None = None
     counts: Mapping[str, tuple[int, str]] = field(default_factory=dict[str, "tuple[int, str]"])
 
@@ -75,6 +87,8 @@ class BaseAlgorithm(ABC):
     max_messages: int | None = None
     observes_messages: bool = False
     """Whether `process_thread` is shown each message when it is stored; overriding the method makes it so."""
+    works_ahead: bool = False
+    """Whether it wants to plan the next call after each answer, off the caller's path (occasion `"ahead"`)."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -111,8 +125,8 @@ class BaseAlgorithm(ABC):
         excluded = {message.id: self.shown_name() for message in stored if message.id not in kept_ids}
         return Plan(exchanges([message.row() for message in kept]), excluded=excluded)
 
-    def reads(self, state: Mapping[str, Any]) -> Reads:
-        """What `plan` needs to be shown; everything unless overridden."""
+    def reads(self, state: Mapping[str, Any], model: str | None = None) -> Reads:
+        """What `plan` needs to be shown for a call to `model`; everything unless overridden."""
         return Reads(metadata=True)
 
     def budget(self, model: str | None) -> int | None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from memexllm.algorithms._marks import Marks, advance, fold, from_cut, newest_that_fit
-from memexllm.algorithms.base import CUT, BaseAlgorithm, ContextView, Plan, Reads
+from memexllm.algorithms._marks import Front, Marks, Pressure, advance, newest_that_fit
+from memexllm.algorithms._noted import OLDER, Arranged, NotedAlgorithm, divided, refold
+from memexllm.algorithms.base import ContextView, Reads, required
+from memexllm.algorithms.notes import Note
 from memexllm.core.errors import ValidationError
-from memexllm.core.exchanges import Exchange, exchanges
+from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
 from memexllm.core.refusals import checked_positive
 from memexllm.core.wire import MessageRow
 
 
-class FIFOAlgorithm(BaseAlgorithm):
+class FIFOAlgorithm(NotedAlgorithm):
     """The newest whole exchanges that fit in `max_messages`; the call's own messages count, the block does not.
 
     `keep=None` slides: every call sends exactly the newest. With `keep` (messages, or below 1 a fraction of
@@ -29,7 +31,10 @@ class FIFOAlgorithm(BaseAlgorithm):
         checked_positive(max_messages, "max_messages")
         super().__init__(max_messages=max_messages)
         self.keep = keep
-        self._marks = None if keep is None else Marks(max_messages, _low_mark(max_messages, keep))
+        low = max_messages if keep is None else _low_mark(max_messages, keep)
+        self._limit = max_messages
+        self._marks = None if keep is None else Marks(max_messages, lambda: low)
+        self._key = f"messages:{max_messages}:{low}"
 
     def __repr__(self) -> str:
         keep = "" if self.keep is None else f", keep={self.keep:g}"
@@ -38,10 +43,13 @@ class FIFOAlgorithm(BaseAlgorithm):
     def get_message_window(self, messages: list[Message]) -> list[Message]:
         """The newest exchange is always among them; what else a call cannot do without is added by `plan` alone."""
         groups = exchanges([_placed(message, place) for place, message in enumerate(messages)])
-        cut = self._resting_cut(groups)
+        view = ContextView(groups[:-1], incoming=groups[-1].rows if groups else ())
+        note = self.fold(view)
+        if self._marks is not None and groups:
+            note = advance(view, required(view), self._marks, _one, Front.of(note)).noted()
         kept: set[str] = set()
         for group in reversed(groups):
-            if kept and (len(kept) + len(group) > (self.max_messages or 0) or (group.seq or 0) < cut):
+            if kept and (len(kept) + len(group) > self._limit or not Front.of(note).keeps(group)):
                 break
             kept.update(row["id"] for row in group.rows)
         return [message for message in messages if message.id in kept]
@@ -51,45 +59,29 @@ class FIFOAlgorithm(BaseAlgorithm):
         thread.add_message(new_message)
         thread.messages = self.get_message_window(thread.messages)
 
-    def plan(self, view: ContextView) -> Flow[Plan]:
+    def key(self, model: str | None) -> str:
+        return self._key
+
+    def arrange(self, view: ContextView, note: Note, pressure: Pressure) -> Flow[Arranged]:
         yield from ()
-        state: dict[str, Any] = {}
+        must = required(view)
         if self._marks is None:
-            keep = newest_that_fit(view, self.max_messages or 0, _one)
+            front = Front()
+            keep = newest_that_fit(view, must, self._limit, _one)
         else:
-            cut = advance(view, self._marks, _one, _cut_of(view, self._marks))
-            if cut != view.state.get(CUT, 0):
-                state[CUT] = cut
-            keep = from_cut(view, cut)
-        return Plan(
-            [exchange for exchange, kept in zip(view.exchanges, keep, strict=True) if kept],
-            state=state,
-            excluded={
-                row["id"]: "older than the window"
-                for exchange, kept in zip(view.exchanges, keep, strict=True)
-                if not kept
-                for row in exchange.rows
-            },
-        )
+            # Messages are not tokens: this limit is its own, whatever else gives way.
+            front = advance(view, must, self._marks, _one, Front.of(note))
+            keep = front.keep(view, must)
+        kept, excluded = divided(view, keep, OLDER)
+        return Arranged(kept, front.noted(), excluded)
 
-    def reads(self, state: Mapping[str, Any]) -> Reads:
+    def fold(self, view: ContextView) -> Note:
         if self._marks is None:
-            return Reads(newest=self.max_messages)
-        return Reads(after_seq=state[CUT] - 1) if CUT in state else Reads()
+            return {}
+        return refold(view, lambda then, note: self.arrange(then, note, None), _one, self._marks.high)
 
-    def _resting_cut(self, groups: Sequence[Exchange]) -> int:
-        """Where the cut of a thread of these exchanges is when its newest one is sent."""
-        if self._marks is None or not groups:
-            return 0
-        view = ContextView(groups[:-1], incoming=groups[-1].rows)
-        return advance(view, self._marks, _one, _cut_of(view, self._marks))
-
-
-def _cut_of(view: ContextView, marks: Marks) -> int:
-    cut = view.state.get(CUT)
-    if isinstance(cut, int):
-        return cut
-    return fold([row for exchange in view.exchanges for row in exchange.rows], marks, _one)
+    def reads(self, state: Mapping[str, Any], model: str | None = None) -> Reads:
+        return Reads(newest=self.max_messages) if self._marks is None else super().reads(state, model)
 
 
 def _placed(message: Message, place: int) -> MessageRow:

@@ -9,7 +9,8 @@ from memexllm._lazy import lazy_exports
 if TYPE_CHECKING:
     from memexllm.core.hits import MessageHit
     from memexllm.core.models import Message, MessageRole, Thread
-    from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+    from memexllm.history.async_manager import AsyncHistoryManager
+    from memexllm.history.manager import HistoryManager
 
 __all__ = ["Thread", "Message", "MessageRole", "MessageHit", "HistoryManager", "AsyncHistoryManager"]
 
@@ -22,6 +23,6 @@ __getattr__, __dir__ = lazy_exports(
         "Thread": "memexllm.core.models",
         # The 0.1 path; the managers live above this floor.
         "HistoryManager": "memexllm.history.manager",
-        "AsyncHistoryManager": "memexllm.history.manager",
+        "AsyncHistoryManager": "memexllm.history.async_manager",
     },
 )

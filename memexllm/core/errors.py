@@ -28,6 +28,7 @@ Foreign code is let in by one door per kind, the only places that catch `Excepti
 
 - a user's storage: `StoragePort` in `memexllm/storage/port.py`;
 - a user's algorithm: `algorithm_call` and `observe` in `memexllm/algorithms/base.py`;
+- a summariser: `ask` in `memexllm/algorithms/_summarizing.py`;
 - a module or factory named in a setting: `memexllm/core/factories.py`.
 
 No message shows the text of a conversation or the password of a URL.

@@ -52,7 +52,13 @@ else:
 
 
 class CallInfo(BaseModel):
-    """What is known of the call that produced an answer: enough to explain it later."""
+    """What is known of the call that produced an answer: enough to explain it later.
+
+    `sent_seqs` are the stored messages it was sent, as runs `[first, last]` of their seqs, the block apart; with them
+    went what the call `brought`: so many messages, stored right before the answer. Of those at `shortened_seqs` a
+    placeholder was sent. `cut_seq` is where the window began. `block_seqs` are the instructions it was sent, when they
+    had been stored before; new ones lie right before what it brought.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +69,11 @@ class CallInfo(BaseModel):
     response_id: str | None = None
     latency_s: float | None = None
     block_hash: str | None = None
+    block_seqs: list[list[int]] | None = None
     cut_seq: int | None = None
+    sent_seqs: list[list[int]] | None = None
+    shortened_seqs: list[list[int]] | None = None
+    brought: int | None = None
     summary_id: str | None = None
     recalled_ids: list[str] | None = None
     repairs: list[str] | None = None

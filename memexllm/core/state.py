@@ -9,8 +9,10 @@ from memexllm.core.wire import plain
 
 BLOCK = "block"
 """The thread's instructions, by value (`messages`), and where they lie (`seqs`)."""
+WINDOWS = "windows"
+"""What algorithms note of their windows: for each its `CUT` and what it made of the messages before."""
 CUT = "cut"
-"""Under which an algorithm keeps the seq of its window's first message. Dropped when messages before it go."""
+"""In a note: the seq of the window's first message; the note is dropped when messages before it go."""
 PINS = "pins"
 """The seqs of pinned messages, which are sent however far back they lie."""
 
@@ -18,8 +20,8 @@ PINS = "pins"
 def state_until(state: Mapping[str, Any], last_seq: int) -> dict[str, Any]:
     """The part of a state that is true for a thread which ends with `last_seq`; it shares nothing with `state`.
 
-    The instructions are those in force now: they are there by value, wherever they lie. The rest (the cut, what an
-    algorithm noted) came about by what was said later, and is found anew from what is stored.
+    The instructions are those in force now: they are there by value, wherever they lie. A window that has moved past
+    the end came about by what was said later, and is found anew from what is stored.
     """
     kept: dict[str, Any] = {}
     block = state.get(BLOCK)
@@ -29,6 +31,8 @@ def state_until(state: Mapping[str, Any], last_seq: int) -> dict[str, Any]:
         kept[BLOCK] = plain(block)
     if PINS in state:
         kept[PINS] = _until(state[PINS], last_seq)
+    if state.get(WINDOWS):
+        kept[WINDOWS] = {key: plain(note) for key, note in state[WINDOWS].items() if (note.get(CUT) or 0) <= last_seq}
     return kept
 
 

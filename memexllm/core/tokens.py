@@ -1,9 +1,10 @@
-"""How many tokens a message costs: exact for text, by OpenAI's published rules for the rest.
+"""How many tokens a message costs: text, calls, tools and images as OpenAI's API counts them.
 
 Text is counted with the model's own vocabulary, offline. A message costs 3 tokens more than its parts, a name one more,
 and the answer's priming 3 once per request (OpenAI's cookbook, "How to count tokens"). Images cost tiles or patches of
 their pixel size, which is read from a data URL's header; the size of a remote image is not known and taken as the
-largest. What a server adds beyond that differs by a token or two, and more with tools: `usage` is the last word.
+largest. What is published nowhere (the framing of calls and tools) is what recorded requests were reported to cost
+(tests/core/test_recorded_usage.py). `usage` is the last word.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from memexllm.core import vocabularies
 from memexllm.core.images import image_size
+from memexllm.core.tool_tokens import namespace_of, parallel_calls
 
 PER_MESSAGE = 3
 PER_NAME = 1
 PRIMING = 3
-"""Of the answer, once per request."""
+"""Of the answer, once per request; `TokenCounter.priming` is a model's own."""
+_CALL, _PARALLEL_CALLS, _RESULT = 5, 20, 4
+"""Of a call with its name again before its result; of calls made at once, whose results come as one; of each result."""
 
 Wire = Mapping[str, Any]
 
@@ -50,6 +54,8 @@ _WINDOWS: dict[str, int] = {
     "chatgpt-4o": 128_000,
 }
 _UNKNOWN_WINDOW = 128_000
+_SHORT = 64
+"""Characters of a text whose count is remembered."""
 
 
 class UnknownModelWarning(UserWarning):
@@ -58,9 +64,7 @@ class UnknownModelWarning(UserWarning):
 
 def window_of(model: str | None) -> int:
     """Tokens of the model's context window; 128,000 for a model that is not known."""
-    name = (model or "").removeprefix("ft:")
-    matching = [prefix for prefix in _WINDOWS if name.startswith(prefix)]
-    return _WINDOWS[max(matching, key=len)] if matching else _UNKNOWN_WINDOW
+    return _WINDOWS.get(_longest_prefix(_WINDOWS, model), _UNKNOWN_WINDOW)
 
 
 def byte_bound(message: Wire, model: str | None = None) -> int:
@@ -77,9 +81,14 @@ def byte_bound(message: Wire, model: str | None = None) -> int:
 
 
 def json_bound(value: Any) -> int:
-    """The same for a tool call or a tool's schema: its JSON is longer than what is counted of it."""
+    """The same for tool calls: their JSON is longer than what is counted of it."""
     text = json.dumps(value, default=str)
     return len(text) + 12 * (1 + text.count("{"))
+
+
+def tools_bound(tools: Sequence[Wire]) -> int:
+    """The same for tools."""
+    return _n_bytes(namespace_of(tools)) + max(framing.tools for framing in _FRAMINGS.values())
 
 
 def _n_bytes(text: str) -> int:
@@ -88,9 +97,37 @@ def _n_bytes(text: str) -> int:
 
 def _part_bound(part: Any, model: str | None) -> int:
     if isinstance(part, Mapping) and part.get("type") == "image_url":
-        return _image_tokens({}, model)
+        return _image_tokens({}, model) + _PATCHED
     text = part.get("text") or part.get("refusal") if isinstance(part, Mapping) else part
     return _n_bytes(text) if isinstance(text, str) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """Tokens around the texts of a request: of the answer's beginning, an answer, calls, tools without instructions."""
+
+    priming: int = PRIMING
+    answer: int = 0
+    calls: int = 0
+    tools: int = 9
+    instructed: int = 4
+    """Fewer for tools when a message with instructions is there: they are written into it."""
+
+
+# Longest prefix wins. gpt-5 adds `<|channel|>final` to an answer (github.com/openai/harmony) and rules for calls.
+_FRAMINGS: dict[str, Framing] = {
+    "": Framing(),
+    "o1": Framing(priming=2),
+    "o3": Framing(priming=2),
+    "o4": Framing(priming=2),
+    "gpt-5": Framing(priming=2, answer=2, calls=6, tools=91, instructed=0),
+}
+_INSTRUCTING = ("system", "developer")
+
+
+def instructs(messages: Iterable[Wire]) -> bool:
+    """Whether one of them is an instruction, into which tools are written."""
+    return any(message.get("role") in _INSTRUCTING for message in messages)
 
 
 class TextCounter(Protocol):
@@ -120,6 +157,8 @@ _IMAGE_RULES: dict[str, ImageRule] = {
 }
 _USUAL_IMAGE = ImageRule(85, 170)
 _MAX_PATCHES = 1536
+_PATCHED = 1
+"""Of an image that is counted in patches, besides them."""
 _DEAREST_SIZE = (768, 2048)
 """No image has more tiles than one of this size; an image whose size is not known is counted as one."""
 
@@ -150,40 +189,64 @@ class TokenCounter:
         self.model = model
         self.encoding = encoding_name(model) if text_counter is None else "custom"
         self._count: Callable[[str], int] = text_counter or self._exact
+        self._framing = _FRAMINGS[_longest_prefix(_FRAMINGS, model)]
 
     def count_text(self, text: str) -> int:
         """Tokens of `text`; text that looks like a special token is text."""
         return self._count(text)
 
+    @property
+    def priming(self) -> int:
+        """Tokens of the answer's beginning, once per request."""
+        return self._framing.priming
+
     def count_message(self, message: Wire) -> int:
-        """Tokens of a message in wire form, its share of the request's framing included."""
-        total = PER_MESSAGE + self._count(str(message.get("role", "")))
+        """Tokens of a message in wire form, its share of the request's framing included.
+
+        The ids of calls are not sent. A result repeats the name of its call, which is counted with the call.
+        """
+        total = PER_MESSAGE + self._author(message)
         for key, value in message.items():
             if key == "content":
                 total += self._content(value)
-            elif key == "name" and isinstance(value, str):
-                total += PER_NAME + self._count(value)
             elif key == "tool_calls" and value:
-                total += sum(self._call(call) for call in value)
+                total += self._calls(value)
             elif key == "function_call" and isinstance(value, Mapping):
-                total += self._call({"function": value})
-            elif key in ("refusal", "tool_call_id") and isinstance(value, str):
+                total += PER_MESSAGE + sum(map(self._count, _called({"function": value})))
+            elif key == "refusal" and isinstance(value, str):
                 total += self._count(value)
         return total
 
     def count_messages(self, messages: Sequence[Wire]) -> int:
         """Tokens of a whole request's messages, the answer's priming included."""
-        return PRIMING + sum(map(self.count_message, messages))
+        return self.priming + sum(map(self.count_message, messages))
 
-    def count_tools(self, tools: Sequence[Mapping[str, Any]] | None) -> int:
-        """Tokens of the tools' schemas: the rule of OpenAI's cookbook, an approximation for nested schemas."""
+    def count_tools(self, tools: Sequence[Mapping[str, Any]] | None, *, instructed: bool = False) -> int:
+        """Tokens of the tools' schemas; `instructed` when a system or developer message is sent with them."""
         if not tools:
             return 0
-        start = 7 if self.encoding == "o200k_base" else 10
-        return 12 + sum(start + self._tool(tool.get("function") or tool.get("custom") or tool) for tool in tools)
+        framing = self._framing.tools - (self._framing.instructed if instructed else 0)
+        return framing + self._once(namespace_of(tools))
+
+    def count_request(self, messages: Sequence[Wire], tools: Sequence[Mapping[str, Any]] | None = None) -> int:
+        """Tokens of a whole request."""
+        return self.count_messages(messages) + self.count_tools(tools, instructed=instructs(messages))
+
+    def _once(self, text: str) -> int:
+        """Counted once as long as it is the same from call to call."""
+        return self._count(text) if self.encoding == "custom" else _count_same(self.encoding, text)
+
+    def _author(self, message: Wire) -> int:
+        role, name = str(message.get("role", "")), message.get("name")
+        if not isinstance(name, str) or role == "tool":
+            name = None
+        if role == "function" and name is not None:
+            return self._count(name)
+        total = self._count(role) if name is None else self._count(role) + PER_NAME + self._count(name)
+        return total + self._framing.answer if role == "assistant" and not message.get("tool_calls") else total
 
     def _exact(self, text: str) -> int:
-        return len(vocabularies.encoding(self.encoding).encode_ordinary(text))
+        return _count_short(self.encoding, text) if len(text) <= _SHORT else _count(self.encoding, text)
 
     def _content(self, content: Any) -> int:
         if isinstance(content, str):
@@ -196,7 +259,8 @@ class TokenCounter:
         kind = part.get("type")
         if kind == "image_url":
             image = part.get("image_url")
-            return self.count_image(image if isinstance(image, Mapping) else {"url": image})
+            own = self.count_image(image if isinstance(image, Mapping) else {"url": image})
+            return own + (_PATCHED if _image_rule(self.model).factor else 0)
         text = part.get("text") or part.get("refusal")
         if isinstance(text, str):
             return self._count(text)
@@ -207,29 +271,27 @@ class TokenCounter:
         """Tokens of an `image_url` part's image, by its pixel size and `detail`."""
         return _image_tokens(image, self.model)
 
-    def _call(self, call: Mapping[str, Any]) -> int:
-        called = call.get("function") or call.get("custom") or {}
-        texts = (called.get("name"), called.get("arguments"), called.get("input"), call.get("id"))
-        return PER_MESSAGE + sum(self._count(text) for text in texts if isinstance(text, str))
+    def _calls(self, calls: Sequence[Mapping[str, Any]]) -> int:
+        called = [_called(call) for call in calls]
+        if len(called) > 1:
+            return self._framing.calls + _PARALLEL_CALLS - _RESULT * len(called) + self._count(parallel_calls(called))
+        name, arguments = called[0]
+        return self._framing.calls + _CALL + 2 * self._count(name) + self._count(arguments)
 
-    def _tool(self, tool: Mapping[str, Any]) -> int:
-        total = self._count(f"{tool.get('name', '')}:{str(tool.get('description') or '').removesuffix('.')}")
-        schema = tool.get("parameters")
-        properties = schema.get("properties") if isinstance(schema, Mapping) else None
-        if not isinstance(properties, Mapping) or not properties:
-            return total
-        return total + 3 + sum(self._property(name, each) for name, each in properties.items())
 
-    def _property(self, name: str, schema: Any) -> int:
-        if not isinstance(schema, Mapping):
-            return 3 + self._count(name)
-        total = 3
-        if "enum" in schema:
-            total += -3 + sum(3 + self._count(str(item)) for item in schema["enum"])
-        kind, description = schema.get("type", ""), str(schema.get("description") or "").removesuffix(".")
-        total += self._count(f"{name}:{kind}:{description}")
-        nested = {key: schema[key] for key in ("properties", "items", "anyOf", "oneOf") if key in schema}
-        return total + (self._count(json.dumps(nested)) if nested else 0)
+def _called(call: Mapping[str, Any]) -> tuple[str, str]:
+    """The name of what is called, and what with."""
+    called = call.get("function") or call.get("custom") or {}
+    return str(called.get("name") or ""), str(called.get("arguments") or called.get("input") or "")
+
+
+def _count(encoding: str, text: str) -> int:
+    return len(vocabularies.encoding(encoding).encode_ordinary(text))
+
+
+# Roles, names and placeholders come again and again, and the same tools with each call.
+_count_short = functools.lru_cache(maxsize=4096)(_count)
+_count_same = functools.lru_cache(maxsize=32)(_count)
 
 
 def _image_tokens(image: Mapping[str, Any], model: str | None) -> int:
@@ -245,9 +307,13 @@ def _image_tokens(image: Mapping[str, Any], model: str | None) -> int:
 
 
 def _image_rule(model: str | None) -> ImageRule:
+    return _IMAGE_RULES.get(_longest_prefix(_IMAGE_RULES, model), _USUAL_IMAGE)
+
+
+def _longest_prefix(known: Mapping[str, Any], model: str | None) -> str:
+    """The longest key that the model's name begins with, or the empty one."""
     name = (model or "").removeprefix("ft:")
-    matching = [prefix for prefix in _IMAGE_RULES if name.startswith(prefix)]
-    return _IMAGE_RULES[max(matching, key=len)] if matching else _USUAL_IMAGE
+    return max((prefix for prefix in known if name.startswith(prefix)), key=len, default="")
 
 
 def _patches(width: int, height: int) -> int:

@@ -26,7 +26,8 @@ class MessageRow(TypedDict):
 
     `seq` is the position in the thread, given by the storage; `created_at` counts microseconds since 1970;
     `origin` is the `[server, model]` an answer came from; `tokens` is `[count, encoding]`; `items` are those of the
-    Responses API that the message came as, where `wire` is only their chat form.
+    Responses API that the message came as, where `wire` is only their chat form. `shortened`: `wire` is what is sent in
+    the place of the stored message; such a row is never written.
     """
 
     id: str
@@ -42,6 +43,7 @@ class MessageRow(TypedDict):
     origin: NotRequired[list[str | None]]
     call: NotRequired[dict[str, Any]]
     tokens: NotRequired[list[Any]]
+    shortened: NotRequired[bool]
 
 
 class Draft(TypedDict):

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 from memexllm._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from memexllm.history.async_manager import AsyncHistoryManager
+    from memexllm.history.copying import copy_threads
     from memexllm.history.explain import ContextEntry, Explanation
-    from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+    from memexllm.history.manager import HistoryManager
 
-__all__ = ["HistoryManager", "AsyncHistoryManager", "Explanation", "ContextEntry"]
+__all__ = ["HistoryManager", "AsyncHistoryManager", "Explanation", "ContextEntry", "copy_threads"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "AsyncHistoryManager": "memexllm.history.manager",
+        "AsyncHistoryManager": "memexllm.history.async_manager",
         "ContextEntry": "memexllm.history.explain",
         "Explanation": "memexllm.history.explain",
         "HistoryManager": "memexllm.history.manager",
+        "copy_threads": "memexllm.history.copying",
     },
 )

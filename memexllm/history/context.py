@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from memexllm.algorithms.base import BaseAlgorithm, ContextView, with_required
@@ -62,9 +63,14 @@ class Loaded:
 
 
 def load(
-    reader: Reader | None, algorithm: BaseAlgorithm | None, at_least: int = 0, *, metadata: bool = False
+    reader: Reader | None,
+    algorithm: BaseAlgorithm | None,
+    at_least: int = 0,
+    *,
+    model: str | None = None,
+    metadata: bool = False,
 ) -> Flow[Loaded]:
-    """What `algorithm` wants to be shown, and at least the newest `at_least` rows.
+    """What `algorithm` wants to be shown for a call to `model`, and at least the newest `at_least` rows.
 
     Their metadata and `call` are among it when the algorithm looks at them, or the caller does.
     """
@@ -73,12 +79,14 @@ def load(
     head = reader.head
     block = _named_block(head.state)
     rows: list[MessageRow]
+    also: Sequence[int] = ()
     whole = algorithm is None
     reader.with_metadata = metadata
     if algorithm is None:
         rows = yield from _rows(reader)
     else:
-        reads = algorithm.reads(head.state)
+        reads = algorithm.reads(head.state, model)
+        also = reads.also
         reader.with_metadata = metadata or reads.metadata
         if reads.after_seq is not None:
             rows = yield from _rows(reader, after=reads.after_seq)
@@ -97,7 +105,8 @@ def load(
     noted = {} if PINS in head.state else {PINS: (yield from _pins(reader, rows if whole else None))}
     unbroken_from = 0 if whole else rows[0].get("seq", 0) if rows else sys.maxsize
     if not whole:
-        rows = yield from _with_pinned(reader, rows, {**head.state, **noted}[PINS])
+        pins: list[int] = {**head.state, **noted}[PINS]
+        rows = yield from _with_exchanges_at(reader, rows, sorted({*pins, *also}))
     rows = _said(rows)
     if block.seqs:
         seqs = set(block.seqs)
@@ -185,11 +194,14 @@ def _with_opener(
 
 @dataclass(slots=True)
 class Window:
-    """The rows an algorithm chose, with the state it wants kept and why the others were left out."""
+    """The rows an algorithm chose, with the state it wants kept and why the others were left out; as in `Plan`."""
 
     rows: list[MessageRow]
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     excluded: Mapping[str, str] = field(default_factory=dict[str, str])
+    shortened: Mapping[str, str] = field(default_factory=dict[str, str])
+    head: Sequence[MessageRow] = ()
+    cut: int | None = None
     tokens: int | None = None
     counts: Mapping[int, tuple[int, str]] = field(default_factory=dict[int, "tuple[int, str]"])
     """Token counts of stored messages, by seq, for the next write to note."""
@@ -206,7 +218,18 @@ def choose_of_thread(
     if algorithm is None or (loaded.whole and algorithm.takes_all(view, history)):
         return Window(history)
     rows = yield from _with_opener(loaded, history, view.incoming, end)
+    view = replace(view, earlier=partial(_earlier, loaded))
     return (yield from choose(algorithm, view, rows))
+
+
+def _earlier(loaded: Loaded, seq: int) -> Flow[list[MessageRow]]:
+    """The history from a seq on that was not read."""
+    if loaded.whole or loaded.reader is None:
+        return []
+    end = {} if loaded.unbroken_from == sys.maxsize else {"before": loaded.unbroken_from}
+    rows: list[MessageRow] = yield from _rows(loaded.reader, after=seq - 1, **end)
+    seqs = set(loaded.block.seqs)
+    return [row for row in _said(rows) if row.get("seq") not in seqs]
 
 
 def choose(algorithm: BaseAlgorithm, view: ContextView, rows: Sequence[MessageRow]) -> Flow[Window]:
@@ -222,7 +245,7 @@ def choose(algorithm: BaseAlgorithm, view: ContextView, rows: Sequence[MessageRo
         elif count is not None:
             row["tokens"] = list(count)  # not stored yet: it is stored with its count
     kept = [row for exchange in chosen for row in exchange.rows]
-    return Window(kept, plan.state, plan.excluded, plan.tokens, counts)
+    return Window(kept, plan.state, plan.excluded, plan.shortened, plan.head, plan.cut, plan.tokens, counts)
 
 
 def split_block(rows: Sequence[MessageRow]) -> int:
@@ -272,17 +295,17 @@ def _pins(reader: Reader, rows: Sequence[MessageRow] | None) -> Flow[list[int]]:
     return [row["seq"] for row in looked_at if row.get("pinned") and "seq" in row]
 
 
-def _with_pinned(reader: Reader, rows: list[MessageRow], pins: Sequence[int]) -> Flow[list[MessageRow]]:
-    """`rows` with the exchanges of pinned messages in front that lie further back than they do."""
+def _with_exchanges_at(reader: Reader, rows: list[MessageRow], seqs: Sequence[int]) -> Flow[list[MessageRow]]:
+    """`rows` with the exchanges at these seqs in front, in order, as far as they lie further back than `rows` do."""
     first = rows[0].get("seq", 0) if rows else None
     before: list[MessageRow] = []
-    for seq in pins:
+    for seq in seqs:
         if (first is not None and seq >= first) or (before and seq <= before[-1].get("seq", -1)):
             continue
         page: list[MessageRow] = yield from _rows(reader, after=seq - 1, limit=_RESULTS_PAGE)
         page = yield from from_a_whole_exchange(reader, page)
-        pinned = [each for each in exchanges(page) if any(row.get("seq") == seq for row in each.rows)]
-        before.extend(row for each in pinned for row in each.rows if first is None or row.get("seq", 0) < first)
+        there = [each for each in exchanges(page) if any(row.get("seq") == seq for row in each.rows)]
+        before.extend(row for each in there for row in each.rows if first is None or row.get("seq", 0) < first)
     return [*before, *rows] if before else rows
 
 

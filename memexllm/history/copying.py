@@ -16,8 +16,9 @@ from memexllm.core.errors import ConfigurationError, StorageError
 from memexllm.core.flow import Flow, arun, run
 from memexllm.core.models import Message, Thread
 from memexllm.history import flows
+from memexllm.history.async_manager import AsyncHistoryManager
 from memexllm.history.base import opened
-from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.history.manager import HistoryManager
 from memexllm.history.transfer import Asynchronous, Synchronous, all_ids
 from memexllm.storage.port import Reader, StoragePort
 

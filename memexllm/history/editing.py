@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
-from memexllm.algorithms.base import CUT, BaseAlgorithm
+from memexllm.algorithms.base import BaseAlgorithm
+from memexllm.algorithms.notes import without_notes_after
 from memexllm.core.errors import ConcurrencyError, MessageNotFoundError, ValidationError
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import Flow
@@ -74,7 +75,8 @@ def correct_message(port: StoragePort, thread_id: str, message_id: str, content:
         for key in _OTHER_WORDS:
             message.wire.pop(key, None)
         message.content = content
-        return (yield from _put_back(port, reader, message))
+        # A summary of the former words goes with them.
+        return (yield from _put_back(port, reader, message, without_notes_after(reader.head.state, _seq(row))))
 
     return (yield from _repeated(attempt))
 
@@ -116,7 +118,7 @@ def select_alternative(port: StoragePort, thread_id: str, message_id: str, index
         place = next(place for place, wire in enumerate(kept) if wire is chosen)
         kept[place] = message.wire
         message.wire = checked_wire(chosen)
-        return (yield from _put_back(port, reader, message))
+        return (yield from _put_back(port, reader, message, without_notes_after(reader.head.state, _seq(rows[0]))))
 
     return (yield from _repeated(attempt))
 
@@ -255,9 +257,7 @@ def _superseding(head: Thread, rows: Sequence[MessageRow], gone: Collection[int]
         changes["supersede_from"] = first
     else:
         changes["supersede"] = tuple(sorted(gone))
-    state: dict[str, Any] = {}
-    if (head.state.get(CUT) or 0) > first:
-        state[CUT] = 0
+    state = without_notes_after(head.state, first)
     pins: list[int] = head.state.get(PINS) or []
     if any(seq in gone for seq in pins):
         state[PINS] = [seq for seq in pins if seq not in gone]

@@ -19,7 +19,9 @@ from memexllm.core.moments import Clock, IdSource
 from memexllm.core.refusals import checked_positive, refusals
 from memexllm.core.wire import MessageRow
 from memexllm.history.context import PINS, Loaded, Window, choose_of_thread, load
-from memexllm.history.explain import Chosen, Explanation, explanation
+from memexllm.history.explain import Explanation
+from memexllm.history.explaining import Chosen, answering_model, explanation, past_call, sent_before
+from memexllm.history.noting import keep_state
 from memexllm.history.observing import show_new
 from memexllm.history.settling import settle
 from memexllm.storage._searching import checked_query
@@ -79,25 +81,25 @@ def fork(
     return made
 
 
-def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[Thread]:
+def get_thread(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str, now: int) -> Flow[Thread]:
     reader = yield from found(port, thread_id)
     if algorithm is None:
         stored: list[Message] = yield reader.messages(include_superseded=True)
         live = [message for message in stored if not message.superseded]
         return reader.head.changed(messages=live, partial=len(live) < len(stored))
     loaded = yield from load(reader, algorithm, metadata=True)
-    window = yield from settled_window(port, algorithm, loaded, thread_id)
+    window = yield from settled_window(port, algorithm, loaded, thread_id, now)
     block = yield from _block_messages(reader, loaded)
-    messages = [*block, *(Message.from_row(row) for row in window.rows)]
+    messages = [*block, *map(Message.from_row, (*window.head, *window.rows))]
     return reader.head.changed(messages=messages, partial=True)
 
 
-def context(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str) -> Flow[list[Message]]:
+def context(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str, now: int) -> Flow[list[Message]]:
     reader = yield from found(port, thread_id)
     loaded = yield from load(reader, algorithm, metadata=True)
-    window = yield from settled_window(port, algorithm, loaded, thread_id)
+    window = yield from settled_window(port, algorithm, loaded, thread_id, now)
     block = yield from _block_messages(reader, loaded)
-    return [*block, *(Message.from_row(row) for row in repair(window.rows).rows)]
+    return [*block, *map(Message.from_row, (*window.head, *repair(window.rows).rows))]
 
 
 def explain(
@@ -106,13 +108,21 @@ def explain(
     thread_id: str,
     model: str | None,
     tools: Sequence[Mapping[str, Any]],
+    call: str | None,
+    now: int,
 ) -> Flow[Explanation]:
     reader = yield from found(port, thread_id)
-    loaded = yield from load(reader, algorithm)
-    stored: list[MessageRow] = yield reader.rows(include_superseded=True)
-    view = ContextView((), block=loaded.block.rows(), state=loaded.state, model=model, tools=tools)
+    messages: list[Message] = yield reader.messages(include_superseded=True)
+    stored = [message.row() for message in messages]
+    if call is not None:
+        return past_call(thread_id, stored, call)
+    model = model or answering_model(stored)
+    loaded = yield from load(reader, algorithm, model=model)
+    view = ContextView(
+        (), block=loaded.block.rows(), state=loaded.state, model=model, tools=tools, now=now, occasion="look"
+    )
     window = yield from choose_of_thread(algorithm, view, loaded, loaded.rows)
-    chosen = Chosen(view, loaded.block, stored, window, repair(window.rows))
+    chosen = Chosen(view, loaded.block, stored, window, repair(window.rows), sent_before=sent_before(stored))
     return explanation(thread_id, algorithm, chosen)
 
 
@@ -228,15 +238,18 @@ def settled_window(
     algorithm: BaseAlgorithm | None,
     loaded: Loaded,
     thread_id: str,
+    now: int,
     incoming: Sequence[MessageRow] = (),
 ) -> Flow[Window]:
     """The window as it stands, for callers who send it themselves: a cut that was found or moved is kept."""
-    view = ContextView((), incoming=incoming, block=loaded.block.rows(), state=loaded.state)
+    view = ContextView((), incoming=incoming, block=loaded.block.rows(), state=loaded.state, now=now)
     window = yield from choose_of_thread(algorithm, view, loaded, loaded.rows)
     # A storage of whole threads finds the pins at no cost; any other has just looked through the thread for them.
     searched = bool(loaded.noted) and not loaded.whole and not port.keeps_whole_threads
-    if window.state or searched:
-        yield port.patch_thread(thread_id, state={**loaded.noted, **window.state})
+    if window.state:
+        yield from keep_state(port, thread_id, loaded.state, {**loaded.noted, **window.state}, window.counts)
+    elif searched:
+        yield port.patch_thread(thread_id, state=loaded.noted)
     return window
 
 

@@ -1,4 +1,4 @@
-"""`HistoryManager` and `AsyncHistoryManager`: the flows of `flows.py` and `editing.py`, run and awaited."""
+"""`HistoryManager`: the flows of `flows.py`, `editing.py` and `compacting.py`, run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError
-from memexllm.core.flow import arun, run
+from memexllm.core.flow import run
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource, new_id, utc_now
-from memexllm.history import editing, flows
+from memexllm.history import compacting, editing, flows
 from memexllm.history.base import ManagerBase
 from memexllm.history.explain import Explanation
 from memexllm.storage._defaults import UNSET
@@ -81,21 +81,35 @@ class HistoryManager(ManagerBase):
         With an algorithm, or when messages were superseded, the thread is `partial`. A cut that had to be computed is
         stored, so only the first read of an old thread looks at all of it.
         """
-        return run(flows.get_thread(self.port, self.chooser, thread_id))
+        return run(flows.get_thread(self.port, self.chooser, thread_id, self.micros()))
 
     def context(self, thread_id: str) -> list[Message]:
         """What a model would be sent now: the block, then the window, repaired."""
-        return run(flows.context(self.port, self.chooser, thread_id))
+        return run(flows.context(self.port, self.chooser, thread_id, self.micros()))
 
     def explain(
-        self, thread_id: str, *, model: str | None = None, tools: Sequence[Mapping[str, Any]] = ()
+        self,
+        thread_id: str,
+        *,
+        model: str | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        call: str | None = None,
     ) -> Explanation:
         """What `context()` is made of, message by message: included, excluded and why, superseded, repaired, tokens.
 
         `model` names whose tokens are counted, by default the one that answered last; `tools` are the schemas a call
-        brings. Reads the whole thread and changes nothing. `print()` shows it as a table.
+        brings. With `call`, the id of an answer, it is what the model had seen when it gave that answer: by what was
+        noted with it, in the messages as they are now. Reads the whole thread and changes nothing. `print()` shows it
+        as a table.
         """
-        return run(flows.explain(self.port, self.chooser, thread_id, model, tools))
+        return run(flows.explain(self.port, self.chooser, thread_id, model, tools, call, self.micros()))
+
+    def compact(self, thread_id: str, *, model: str | None = None) -> bool:
+        """Plan the next call now: of a `SummaryAlgorithm` whose window is nearly full, make the summary.
+
+        True when the window moved or a summary was made. Other windows move when they are full and not before.
+        """
+        return run(compacting.compact(self.port, self.chooser, thread_id, model, self.micros()))
 
     def get_messages(
         self, thread_id: str, *, limit: int | None = None, include_superseded: bool = False
@@ -217,7 +231,7 @@ class HistoryManager(ManagerBase):
 
     def update_thread(self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET) -> None:
         """Set the title, or replace the metadata; what is not given stays."""
-        run(flows.update_thread(self.port, thread_id, _given(title=title, metadata=metadata)))
+        run(flows.update_thread(self.port, thread_id, given(title=title, metadata=metadata)))
 
     def delete_thread(self, thread_id: str) -> bool:
         """Delete the thread for good; False when there was none."""
@@ -236,164 +250,7 @@ class HistoryManager(ManagerBase):
         self.close()
 
 
-class AsyncHistoryManager(ManagerBase):
-    """Async `HistoryManager`, over an asynchronous or a synchronous storage (called in a worker thread)."""
-
-    async def create_thread(
-        self,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        thread_id: str | None = None,
-        user_id: str | None = None,
-        title: str | None = None,
-    ) -> Thread:
-        """Async `HistoryManager.create_thread`."""
-        return await arun(flows.create_thread(self._making, metadata, thread_id, user_id, title))
-
-    async def fork(
-        self,
-        thread_id: str,
-        at: str | None = None,
-        *,
-        new_thread_id: str | None = None,
-        user_id: str | None = None,
-        title: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Thread:
-        """Async `HistoryManager.fork`."""
-        return await arun(flows.fork(self._making, thread_id, at, new_thread_id, user_id, title, metadata))
-
-    async def get_thread(self, thread_id: str) -> Thread:
-        """Async `HistoryManager.get_thread`."""
-        return await arun(flows.get_thread(self.port, self.chooser, thread_id))
-
-    async def context(self, thread_id: str) -> list[Message]:
-        """Async `HistoryManager.context`."""
-        return await arun(flows.context(self.port, self.chooser, thread_id))
-
-    async def explain(
-        self, thread_id: str, *, model: str | None = None, tools: Sequence[Mapping[str, Any]] = ()
-    ) -> Explanation:
-        """Async `HistoryManager.explain`."""
-        return await arun(flows.explain(self.port, self.chooser, thread_id, model, tools))
-
-    async def get_messages(
-        self, thread_id: str, *, limit: int | None = None, include_superseded: bool = False
-    ) -> list[Message]:
-        """Async `HistoryManager.get_messages`."""
-        return await arun(flows.get_messages(self.port, thread_id, limit, include_superseded))
-
-    async def add_message(
-        self,
-        thread_id: str,
-        content: str | Sequence[Mapping[str, Any]] | None,
-        role: str,
-        metadata: Mapping[str, Any] | None = None,
-        tool_calls: Sequence[Mapping[str, Any]] | None = None,
-        tool_call_id: str | None = None,
-        function_call: Mapping[str, Any] | None = None,
-        name: str | None = None,
-    ) -> Message:
-        """Async `HistoryManager.add_message`."""
-        message = self._message(content, role, metadata, tool_calls, tool_call_id, function_call, name)
-        return (await arun(flows.add_messages(self.port, self.chooser, thread_id, [message])))[0]
-
-    async def add_messages(self, thread_id: str, messages: Iterable[Message]) -> list[Message]:
-        """Async `HistoryManager.add_messages`."""
-        return await arun(flows.add_messages(self.port, self.chooser, thread_id, messages))
-
-    async def edit_message(
-        self, thread_id: str, message_id: str, content: str | Sequence[Mapping[str, Any]] | None
-    ) -> Message:
-        """Async `HistoryManager.edit_message`."""
-        return await arun(
-            editing.edit_message(self.port, self.chooser, self._said_anew, thread_id, message_id, content)
-        )
-
-    async def correct_message(
-        self, thread_id: str, message_id: str, content: str | Sequence[Mapping[str, Any]] | None
-    ) -> Message:
-        """Async `HistoryManager.correct_message`."""
-        return await arun(editing.correct_message(self.port, thread_id, message_id, content))
-
-    async def regenerate(self, thread_id: str) -> list[Message]:
-        """Async `HistoryManager.regenerate`."""
-        return await arun(editing.regenerate(self.port, thread_id))
-
-    async def select_alternative(self, thread_id: str, message_id: str, index: int) -> Message:
-        """Async `HistoryManager.select_alternative`."""
-        return await arun(editing.select_alternative(self.port, thread_id, message_id, index))
-
-    async def pin(self, thread_id: str, message_id: str) -> Message:
-        """Async `HistoryManager.pin`."""
-        return await arun(editing.set_pinned(self.port, thread_id, message_id, pinned=True))
-
-    async def unpin(self, thread_id: str, message_id: str) -> Message:
-        """Async `HistoryManager.unpin`."""
-        return await arun(editing.set_pinned(self.port, thread_id, message_id, pinned=False))
-
-    async def list_threads(
-        self,
-        limit: int = 100,
-        offset: int = 0,
-        *,
-        user_id: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        order_by: OrderBy = "created",
-        before: CursorLike = None,
-        after: CursorLike = None,
-        preview: bool = False,
-    ) -> list[Thread]:
-        """Async `HistoryManager.list_threads`."""
-        listing = list_query(limit, offset, user_id, metadata, order_by, before, after, preview)
-        return await arun(self.port.list_threads(listing))
-
-    async def search_threads(
-        self,
-        query: Mapping[str, Any],
-        limit: int = 100,
-        offset: int = 0,
-        *,
-        user_id: str | None = None,
-        order_by: OrderBy = "created",
-        before: CursorLike = None,
-        after: CursorLike = None,
-        preview: bool = False,
-    ) -> list[Thread]:
-        """Async `HistoryManager.search_threads`."""
-        listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
-        return await arun(self.port.list_threads(listing))
-
-    async def search_messages(
-        self, text: str, *, thread_id: str | None = None, user_id: str | None = None, limit: int = 10
-    ) -> list[MessageHit]:
-        """Async `HistoryManager.search_messages`."""
-        return await arun(flows.search_messages(self.port, text, thread_id, user_id, limit))
-
-    async def update_thread(
-        self, thread_id: str, *, title: str | None = UNSET, metadata: Mapping[str, Any] = UNSET
-    ) -> None:
-        """Async `HistoryManager.update_thread`."""
-        await arun(flows.update_thread(self.port, thread_id, _given(title=title, metadata=metadata)))
-
-    async def delete_thread(self, thread_id: str) -> bool:
-        """Async `HistoryManager.delete_thread`."""
-        return await arun(flows.delete_thread(self.port, thread_id))
-
-    async def close(self) -> None:
-        """Async `HistoryManager.close`."""
-        await arun(self.port.close())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-
-def _given(**fields: Any) -> dict[str, Any]:
+def given(**fields: Any) -> dict[str, Any]:
     given = {name: value for name, value in fields.items() if value is not UNSET}
     if not given:
         raise ConfigurationError("update_thread() changes what it is given: title=, metadata=")

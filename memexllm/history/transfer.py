@@ -16,8 +16,9 @@ from memexllm.core.models import Thread
 from memexllm.history import flows
 from memexllm.history._transfer_files import Damage, Source, Target
 from memexllm.history._transfer_lines import end_line, header_line, thread_lines
+from memexllm.history.async_manager import AsyncHistoryManager
 from memexllm.history.base import opened
-from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.history.manager import HistoryManager
 from memexllm.storage._listing import list_query
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 from memexllm.storage.port import StoragePort

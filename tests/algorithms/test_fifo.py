@@ -19,6 +19,7 @@ from memexllm.core.models import Message
 from memexllm.core.wire import MessageRow
 from memexllm.history.context import choose
 from memexllm.testing._conversations import Writer, messages_of
+from tests.notes_in_state import cut_in
 
 SEEDS = range(10)
 MARKS = [(8, 1), (20, 0.6), (30, 20), (12, 12)]
@@ -87,7 +88,7 @@ def played(messages: list[Message], algorithm: FIFOAlgorithm) -> Iterator[Sent]:
         stored, incoming = rows[:start], rows[start:index]
         window = run(choose(algorithm, ContextView((), incoming=incoming, state=state), stored))
         state.update(window.state)
-        cut = state.get("cut", 0)
+        cut = cut_in(state)
         front = [json.dumps(each["wire"]) for each in window.rows if each["seq"] >= cut]
         yield Sent(front, cut, stored, incoming)
         start = index + 1
@@ -108,7 +109,7 @@ def test_a_lost_cut_is_found_again_where_it_was(seed: int, marks: tuple[int, flo
     algorithm = FIFOAlgorithm(*marks)
     for call in played(thread(seed, n_turns=30), algorithm):
         view = ContextView((), incoming=call.incoming)
-        found = run(choose(algorithm, view, call.stored)).state.get("cut", 0)
+        found = cut_in(run(choose(algorithm, view, call.stored)).state)
         assert found == call.cut
 
 

@@ -15,11 +15,12 @@ from memexllm.core.errors import ValidationError, WindowError
 from memexllm.core.exchanges import exchanges
 from memexllm.core.flow import run
 from memexllm.core.models import Message
-from memexllm.core.tokens import PRIMING, TokenCounter, byte_bound, json_bound, window_of
+from memexllm.core.tokens import PRIMING, TokenCounter, byte_bound, tools_bound, window_of
 from memexllm.core.wire import MessageRow
 from memexllm.testing import AlgorithmConformance
 from memexllm.testing._conversations import Writer, messages_of
 from memexllm.testing.server import OpenAIServer
+from tests.notes_in_state import cut_in
 from tests.openai.talking import said, sdk_client, system, user
 
 COUNTER = TokenCounter("gpt-4o")
@@ -95,7 +96,7 @@ def test_a_lost_cut_is_found_again() -> None:
     for asked in range(0, 121, 2):
         view = ContextView(exchanges(rows[:asked]), incoming=rows[asked : asked + 1], state=state, model="gpt-4o")
         state = {**state, **run(algorithm.plan(view)).state}
-        cuts.add(state.get("cut"))
+        cuts.add(cut_in(state))
     again = run(algorithm.plan(ContextView(exchanges(rows[:120]), incoming=rows[120:], model="gpt-4o")))
     assert again.state == state
     assert len(cuts) > 3
@@ -171,7 +172,7 @@ def test_the_bound_of_tools_is_never_too_low() -> None:
             },
         }
     ]
-    assert json_bound(tools) >= COUNTER.count_tools(tools)
+    assert tools_bound(tools) >= COUNTER.count_tools(tools)
 
 
 def test_the_wrapper_sends_everything_up_to_80_percent_of_the_models_window(tmp_path: Any) -> None:

@@ -156,7 +156,7 @@ def test_tools_cost_what_the_cookbook_says() -> None:
     ]
     for model, tokens in (("gpt-4", 105), ("gpt-4o", 101)):
         counter = TokenCounter(model)
-        assert counter.count_messages(messages) + counter.count_tools(tools) == tokens
+        assert counter.count_request(messages, tools) == tokens
 
 
 def png(width: int, height: int) -> bytes:

@@ -14,7 +14,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from memexllm import HistoryManager, MemoryStorage
 from memexllm.algorithms import BaseAlgorithm, FIFOAlgorithm, TokenWindowAlgorithm
-from memexllm.algorithms.base import CUT
+from memexllm.algorithms.notes import WINDOWS, without_notes_after
 from memexllm.core.errors import WindowError
 from memexllm.core.tokens import TokenCounter
 from memexllm.testing.server.message_rules import check_messages
@@ -25,6 +25,7 @@ from tests.fuzz.model import Fields, live
 from tests.fuzz.shown import head_of, made, shown, text
 from tests.fuzz.sides import Side
 from tests.fuzz.values import PLAIN, numbered
+from tests.notes_in_state import without_notes
 
 THREAD_ID = "t"
 BLOCK_ROLES = ("system", "developer")
@@ -227,7 +228,7 @@ class CallsOfAThread(Windows):
     def check_the_cut_is_found_again(self, sent: list[Fields]) -> None:
         thread = self.sides[0].store("get_thread", THREAD_ID)
         copied = MemoryStorage()
-        copied.save_thread(thread.changed(state={key: value for key, value in thread.state.items() if key != CUT}))
+        copied.save_thread(thread.changed(state=without_notes(thread.state)))
         found = HistoryManager(copied, algorithm_of(*self.algorithm)).context(THREAD_ID)
         assert text(shown(found)) == text(sent), "a manager without the cut finds another window"
 
@@ -284,8 +285,7 @@ class AnyThread(Windows):
         if not history:
             return
         first = history[place % len(history)]["seq"]
-        cut = self.model.threads[THREAD_ID]["state"].get(CUT)
-        state = {CUT: 0} if cut is not None and cut > first else {}
+        state = without_notes_after(self.model.threads[THREAD_ID]["state"], first)
         self.agree(
             lambda: self.model.append(THREAD_ID, [], supersede_from=first, state=state) and None,
             lambda side: side.store("append_messages", THREAD_ID, [], supersede_from=first, state=state) and None,
@@ -317,9 +317,9 @@ class AnyThread(Windows):
     def a_lost_cut(self) -> None:
         """Another process, whose writes lost the library's state."""
         state = self.model.threads[THREAD_ID]["state"]
-        if CUT not in state:
+        if WINDOWS not in state:
             return
         self.agree(
-            lambda: self.model.patch(THREAD_ID, state={CUT: 0}),
-            lambda side: side.store("patch_thread", THREAD_ID, state={CUT: 0}),
+            lambda: self.model.patch(THREAD_ID, state={WINDOWS: {}}),
+            lambda side: side.store("patch_thread", THREAD_ID, state={WINDOWS: {}}),
         )

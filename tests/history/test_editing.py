@@ -17,7 +17,7 @@ from memexllm import (
     Message,
     SQLiteStorage,
 )
-from memexllm.algorithms.base import CUT, BaseAlgorithm
+from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import (
     ConcurrencyError,
     MessageNotFoundError,
@@ -28,6 +28,7 @@ from memexllm.core.errors import (
 from memexllm.core.wire import ALTERNATIVES
 from memexllm.history.context import BLOCK, PINS
 from tests.history.test_managers import KINDS, AsyncFourMethods, FourMethods, Spoken
+from tests.notes_in_state import cut_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -399,7 +400,7 @@ class TestTheThreadsState:
         manager.create_thread(thread_id="t")
         messages = says(manager, *"abcdefghij")
         manager.context("t")
-        assert state_of(manager)[CUT] > messages.index(messages[4])
+        assert cut_in(state_of(manager)) > messages.index(messages[4])
         manager.edit_message("t", messages[2].id, "C")
         assert [message.content for message in manager.context("t")] == ["a", "b", "C"]
 
@@ -408,9 +409,9 @@ class TestTheThreadsState:
         manager.create_thread(thread_id="t")
         says(manager, *"abcdefghij")
         manager.context("t")
-        cut = state_of(manager)[CUT]
+        cut = cut_in(state_of(manager))
         manager.regenerate("t")
-        assert state_of(manager)[CUT] == cut
+        assert cut_in(state_of(manager)) == cut
 
     def test_instructions_that_came_later_stay_where_they_are(self) -> None:
         storage = MemoryStorage()

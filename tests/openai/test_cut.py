@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memexllm import FIFOAlgorithm, HistoryManager, MemoryStorage, SQLiteStorage, with_history
-from memexllm.algorithms.base import CUT
+from tests.notes_in_state import without_notes
 from tests.openai.talking import call, raw_messages, sdk_client, system, tool, user
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def copy_without_cut(storage: MemoryStorage) -> MemoryStorage:
     thread = storage.get_thread("t")
     assert thread
     copied = MemoryStorage()
-    state = {key: value for key, value in thread.state.items() if key != CUT}
-    copied.save_thread(thread.changed(state=state))
+    copied.save_thread(thread.changed(state=without_notes(thread.state)))
     return copied
 
 

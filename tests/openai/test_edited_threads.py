@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memexllm import FIFOAlgorithm, MemoryStorage, SQLiteStorage, with_history
-from memexllm.algorithms.base import CUT
+from tests.notes_in_state import cut_in
 from tests.openai.responding import texts
 from tests.openai.storages import AsyncMemoryStorage, FourMethodStorage
 from tests.openai.talking import TOOLS, Talk, assistant, call, said, sent, system, tool, user
@@ -160,7 +160,7 @@ class TestRegenerate:
         for number in range(6):
             talk.say(user(f"q{number}"))
         first = messages(talk)[2]
-        assert talk.run("get_thread", "t").state[CUT] > 2
+        assert cut_in(talk.run("get_thread", "t").state) > 2
         talk.run("edit_message", "t", first.id, "Q1")
         talk.say()
         assert said(server) == ["q0", "You said: q0", "Q1"]

@@ -46,7 +46,7 @@ def test_its_tokens_are_those_of_the_request(talk: Talk, server: OpenAIServer) -
     counter = TokenCounter("gpt-4o")
     assert talk.info is not None
     explained = talk.info.context
-    assert explained.tokens == counter.count_messages(sent(server)) + counter.count_tools(TOOLS)
+    assert explained.tokens == counter.count_request(sent(server), TOOLS)
     assert explained.model == "gpt-4o"
 
 

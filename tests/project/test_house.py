@@ -156,7 +156,8 @@ def test_a_published_import_works_first(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/_env", "scripts/check", "scripts/compat", "scripts/demo", "scripts/test", ".ci/run"]
+    "script",
+    ["scripts/_env", "scripts/check", "scripts/compat", "scripts/demo", "scripts/peers", "scripts/test", ".ci/run"],
 )
 def test_a_script_is_valid_bash(script: str) -> None:
     output("bash", "-n", script)

@@ -95,8 +95,9 @@ class Call:
         self._prepared = Prepared(self.thread_id, self.history.algorithm, loaded, merged, view, window, repaired)
         self.info.prepared = self._prepared
         self.info.injected = self._count_injected(rows)
-        target = (self.server, body.get("model"))
-        sent = self.surface.sent(merged.block, rows, target, options.replay_reasoning)
+        sent = self.surface.sent(
+            [*merged.block, *window.head], rows, (self.server, body.get("model")), options.replay_reasoning
+        )
         if options.journal and not loaded.unread:
             self._journaled = yield from write_down(self.outbox.port, self.thread_id, self._input_turn())
         self._started_at = perf_counter()
@@ -108,15 +109,15 @@ class Call:
         return {**body, surface.body_key: sent, **surface.further(body, self.history.options.replay_reasoning)}
 
     def _view(self, loaded: Loaded, merged: Merged, body: Mapping[str, Any]) -> ContextView:
-        model = body.get("model")
         return ContextView(
             (),
             incoming=merged.new,
             block=merged.block,
             state={**loaded.state, **merged.state},
-            model=model if isinstance(model, str) else None,
+            model=_model_of(body),
             tools=body.get("tools") or (),
             max_output_tokens=next((limit for name in self.surface.max_output if (limit := body.get(name))), None),
+            now=merged.new[-1]["created_at"] if merged.new else self.history.manager.micros(),
         )
 
     def turn(self, answer: Answer, status: Status = "complete", answer_id: str | None = None) -> Turn:
@@ -126,7 +127,7 @@ class Call:
         if answer.wire is not None:
             rows.append(self._answer_row(answer, status, answer_id))
         changes = self._condition()
-        state = {**self._prepared.loaded.noted, **merged.state, **window.state}
+        state = {**self._prepared.loaded.noted, **merged.state, **window.state, **self._prepared.recalibrated(answer)}
         # What was found without the thread's history says nothing of it.
         if state and not self._prepared.loaded.unread:
             changes["state"] = state
@@ -141,7 +142,12 @@ class Call:
             for row in rows[len(merged.block_to_store) :]:
                 row["turn_id"] = self._ours.turn_id
         self.info.message_ids = [row["id"] for row in rows]
-        return Turn(self.thread_id, rows, changes, self.info, chooser=self.history.manager.chooser)
+        view = self._prepared.view
+        chooser = self.history.algorithm
+        turn = Turn(self.thread_id, rows, changes, self.info, chooser=chooser, model=view.model, now=view.now or 0)
+        turn.asynchronous = self.asynchronous
+        turn.before = self._prepared.loaded.state
+        return turn
 
     def later_turn(self, answer: Answer, status: Status, answer_id: str) -> Turn:
         """The write that puts a stream's later state in the place of the answer that was stored."""
@@ -221,7 +227,7 @@ class Call:
             if self.outbox.has_unsettled:
                 yield from self.outbox.settle(self.thread_id)
             trouble = "could not be read"
-            loaded = yield from self._load(len(incoming))
+            loaded = yield from self._load(len(incoming), _model_of(body))
             return (yield from self._choose(loaded, incoming, body))
         except ConcurrencyError:
             raise
@@ -233,7 +239,7 @@ class Call:
             logger.warning("thread %r %s; the call goes on without its history", self.thread_id, trouble)
         return (yield from self._choose(Loaded(unread=True), incoming, body))
 
-    def _load(self, n_incoming: int) -> Flow[Loaded]:
+    def _load(self, n_incoming: int, model: str | None) -> Flow[Loaded]:
         history = self.history
         reader = yield from history.manager.port.read(self.thread_id)
         version = 0 if reader is None else reader.head.version
@@ -242,7 +248,7 @@ class Call:
             return (yield from load(None, None))
         if self._scope.user_id is not None and reader.head.user_id != self._scope.user_id:
             raise ThreadNotFoundError(f"Thread not found: {self.thread_id}; no such thread of this user")
-        return (yield from load(reader, history.algorithm, n_incoming))
+        return (yield from load(reader, history.algorithm, n_incoming, model=model))
 
     def _choose(self, loaded: Loaded, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[_Chosen]:
         history = self.history
@@ -273,7 +279,12 @@ class Call:
             "response_id": answer.response_id,
             "latency_s": round(perf_counter() - self._started_at, 6),
             "block_hash": prepared.block_hash,
-            "cut_seq": prepared.cut,
+            "block_seqs": prepared.block_seqs,
+            "cut_seq": prepared.window.cut,
+            "summary_id": prepared.summary_id,
+            "sent_seqs": prepared.sent_seqs,
+            "shortened_seqs": prepared.shortened_seqs,
+            "brought": len(prepared.merged.new) or None,
             "repairs": prepared.repaired.repaired_ids or None,
         }
         row["origin"] = [self.server, answer.model]
@@ -296,6 +307,11 @@ class Call:
         stored = sum("seq" in row for row in rows)
         merged = self._prepared.merged
         return stored if merged.block_to_store else stored + len(merged.block)
+
+
+def _model_of(body: Mapping[str, Any]) -> str | None:
+    model = body.get("model")
+    return model if isinstance(model, str) else None
 
 
 def raise_if_asked(call: Call, response: Any) -> None:

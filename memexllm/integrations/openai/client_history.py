@@ -12,9 +12,10 @@ from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.algorithms.token_window import TokenWindowAlgorithm
 from memexllm.core.errors import ConfigurationError, ValidationError
 from memexllm.core.exchanges import Orphans
+from memexllm.history.async_manager import AsyncHistoryManager
 from memexllm.history.binding import bound_thread
 from memexllm.history.flows import checked_thread_id
-from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.history.manager import HistoryManager
 from memexllm.integrations.openai.info import ThreadNotGivenWarning
 from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
 from memexllm.integrations.openai.outbox import Outbox, outbox_of

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from openai import AsyncOpenAI
 
 from memexllm.core.flow import arun, run
+from memexllm.history.async_manager import AsyncHistoryManager
 from memexllm.history.flows import checked_thread_id, checked_user_id
-from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.history.manager import HistoryManager
 from memexllm.integrations.openai.client_history import ClientHistory, Scope, without_thread_header
 from memexllm.integrations.openai.resources import AsyncHistoryChat, HistoryChat
 
@@ -82,7 +83,7 @@ class HistoryOpenAI(_HistoryClient):
 
     def flush(self) -> None:
         """Store the turns that could not be stored yet; raises when they still cannot."""
-        run(self._memexllm.outbox.flush())
+        run(self._memexllm.outbox.finish())
 
 
 class AsyncHistoryOpenAI(_HistoryClient):
@@ -119,7 +120,7 @@ class AsyncHistoryOpenAI(_HistoryClient):
 
     async def flush(self) -> None:
         """Async `HistoryOpenAI.flush`."""
-        await arun(self._memexllm.outbox.flush())
+        await arun(self._memexllm.outbox.finish())
 
 
 def wrapped(client: Any, history: ClientHistory) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from memexllm.algorithms.base import CUT
+from memexllm.algorithms.notes import without_notes_after
 from memexllm.core.exchanges import call_ids
 from memexllm.core.flow import Flow
 from memexllm.core.wire import BLOCK_ROLES, Draft, MessageRow
@@ -138,8 +138,9 @@ def _changes(loaded: Loaded, lead: list[Draft], continuation: _Continuation, row
     if not loaded.unread and (changed or not block.known):
         seqs: list[Any] = [{"$new": index} for index in range(len(to_store))] if changed else block.seqs
         state[BLOCK] = _named(block, seqs)
-    if cut_from is not None and loaded.state.get(CUT, 0) > cut_from:
-        state[CUT] = 0
+    changed_from = min((*continuation.supersede, *(() if cut_from is None else (cut_from,))), default=None)
+    if changed_from is not None:
+        state.update(without_notes_after(loaded.state, changed_from))
     if continuation.diverged_at is not None:
         state[DIVERGED] = _noted_divergence(loaded, continuation.diverged_at)
     return Merged(

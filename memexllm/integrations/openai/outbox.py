@@ -11,17 +11,21 @@ import logging
 import threading
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from pydantic_core import to_json
 
 from memexllm.algorithms.base import BaseAlgorithm
+from memexllm.algorithms.notes import WINDOWS, rebased
 from memexllm.core.errors import ConcurrencyError, MemexLLMError, StorageError
 from memexllm.core.flow import Flow, run
 from memexllm.core.models import Message
 from memexllm.core.wire import MessageRow
+from memexllm.history.compacting import Ahead
 from memexllm.history.editing import finish_message
 from memexllm.history.observing import show_new
 from memexllm.history.settling import settled_by
@@ -31,6 +35,7 @@ from memexllm.storage.port import StoragePort
 
 MAX_PENDING_TURNS = 1000
 MAX_PENDING_BYTES = 64 * 2**20
+_ATTEMPTS = 20
 
 logger = logging.getLogger("memexllm.integrations.openai")
 
@@ -45,7 +50,12 @@ class Turn:
     info: HistoryInfo
     replaces: str | None = None
     chooser: BaseAlgorithm | None = None
-    """Is shown what was stored, when it wants to be (`process_thread`)."""
+    """Is shown what was stored, when it wants to be (`process_thread`), and plans the next call (`works_ahead`)."""
+    model: str | None = None
+    now: int = 0
+    before: Mapping[str, Any] | None = None
+    """The thread's state as the call found it; its notes on windows rest on that."""
+    asynchronous: bool = False
     attempted: bool = False
 
     @property
@@ -64,6 +74,7 @@ class Outbox:
         self._abandoned: SimpleQueue[Any] = SimpleQueue()
         self._lock = threading.Lock()
         self.turnstile = Turnstile()
+        self._ahead = Ahead(port)
 
     def watch(self, stream: Any) -> None:
         """Remember a stream that is being read, so that the next call on its thread can store what it has said."""
@@ -135,6 +146,11 @@ class Outbox:
                         self._pending.appendleft(turn)
                         _unsettled.add(self)
 
+    def finish(self) -> Flow[None]:
+        """`flush()`, and what goes on in the background is waited for."""
+        yield from self.flush()
+        yield from self._ahead.finish()
+
     def _take_pending(self, thread_id: str | None) -> Turn | None:
         with self._lock:
             for index, turn in enumerate(self._pending):
@@ -178,10 +194,35 @@ class Outbox:
             already_there = turn.attempted and (yield from self._is_stored(turn))
             turn.attempted = True
             if not already_there:
-                turn.info.version = yield port.append_messages(turn.thread_id, turn.rows, turn.changes)
+                turn.info.version = yield from self._appended(turn)
                 yield from show_new(port, turn.chooser, turn.thread_id, [row["id"] for row in turn.rows])
+                if turn.chooser is not None and turn.chooser.works_ahead:
+                    self._ahead.start(turn.chooser, turn.thread_id, turn.model, turn.now, in_task=turn.asynchronous)
         turn.info.saved = True
         turn.info.error = None
+
+    def _appended(self, turn: Turn) -> Flow[int]:
+        """The thread's version with `turn`; what it noted of a window is written over notes made meanwhile."""
+        changes = turn.changes
+        append = partial(self.port.append_messages, turn.thread_id, turn.rows)
+        version: int
+        if turn.before is None or WINDOWS not in changes.get("state", ()) or "expected_version" in changes:
+            version = yield append(changes)
+            return version
+        for _ in range(_ATTEMPTS):
+            reader = yield from self.port.read(turn.thread_id)
+            if reader is None:
+                version = yield append(changes)
+                return version
+            state = rebased(changes["state"], turn.before, reader.head.state)
+            try:
+                version = yield append({**changes, "state": state, "expected_version": reader.head.version})
+            except ConcurrencyError:
+                continue
+            return version
+        without = {key: value for key, value in changes["state"].items() if key != WINDOWS}
+        version = yield append({**changes, "state": without})
+        return version
 
     def _is_stored(self, turn: Turn) -> Flow[bool]:
         reader = yield from self.port.read(turn.thread_id)

@@ -44,7 +44,8 @@ from openai.resources.chat.completions.completions import (
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ParsedChatCompletion
 from openai.types.chat.completion_create_params import ResponseFormat
 
-from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.history.async_manager import AsyncHistoryManager
+from memexllm.history.manager import HistoryManager
 from memexllm.integrations.openai._ours import LeftOut
 from memexllm.integrations.openai._params import MaybeStreamed, NotStreamed, Params, Streamed
 from memexllm.integrations.openai.typed_responses import (

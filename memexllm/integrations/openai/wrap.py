@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError, NoStorageError
 from memexllm.core.exchanges import Orphans
+from memexllm.history.async_manager import AsyncHistoryManager
 from memexllm.history.base import StorageLike, opened_for_clients
-from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.history.manager import HistoryManager
 from memexllm.integrations.openai.client_history import (
     DEFAULT_ALGORITHM,
     ClientHistory,

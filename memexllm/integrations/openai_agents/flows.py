@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from memexllm.algorithms.base import CUT
+from memexllm.algorithms.notes import WINDOWS, without_notes_after
 from memexllm.core.errors import ConcurrencyError, ThreadNotFoundError, WindowError
 from memexllm.core.exchanges import exchanges, repair
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message
 from memexllm.core.wire import BLOCK_ROLES, Draft, MessageRow, row_of
+from memexllm.history.async_manager import AsyncHistoryManager
 from memexllm.history.context import BLOCK, PINS, load
 from memexllm.history.flows import settled_window
-from memexllm.history.manager import AsyncHistoryManager
 from memexllm.history.observing import show_new
 from memexllm.integrations.openai.items_read import Item
 from memexllm.integrations.openai_agents.grouping import (
@@ -74,7 +74,7 @@ def window(place: Place) -> Flow[list[Item]]:
         stored: list[MessageRow] = yield reader.rows()
         return [item for items in items_in_all(stored) for item in items]
     loaded = yield from load(reader, chooser)
-    settle = partial(settled_window, place.manager.port, chooser, loaded, place.thread_id)
+    settle = partial(settled_window, place.manager.port, chooser, loaded, place.thread_id, place.manager.micros())
     try:
         chosen = yield from settle()
     except WindowError:
@@ -82,7 +82,7 @@ def window(place: Place) -> Flow[list[Item]]:
         waiting = _waiting(loaded.rows)
         loaded.rows = [row for row in loaded.rows if row["id"] not in waiting]
         chosen = yield from settle(place.rows([{"wire": {"role": "user", "content": ""}}]))
-    rows = [*loaded.block.rows(), *_sendable(chosen.rows)]
+    rows = [*loaded.block.rows(), *chosen.head, *_sendable(chosen.rows)]
     return [item for row in rows for item in items_to_send(row, rows)]
 
 
@@ -130,7 +130,7 @@ def clear(place: Place) -> Flow[None]:
     """Supersede everything; the thread stays."""
     reader = yield from place.reader()
     if reader is not None:
-        emptied: dict[str, Any] = {BLOCK: None, CUT: 0, PINS: []}
+        emptied: dict[str, Any] = {BLOCK: None, WINDOWS: {}, PINS: []}
         changes: dict[str, Any] = {"supersede_from": 0}
         if state := {key: value for key, value in emptied.items() if key in reader.head.state}:
             changes["state"] = state
@@ -183,9 +183,7 @@ def _without_last(place: Place, row: MessageRow, items: Sequence[Item]) -> list[
 def _state_without(row: MessageRow, left: Sequence[MessageRow], state: Any) -> dict[str, Any]:
     """What the thread's state says of `row`, said of what is left of it."""
     seq = row.get("seq", 0)
-    changed: dict[str, Any] = {}
-    if (state.get(CUT) or 0) > seq:
-        changed[CUT] = 0
+    changed = without_notes_after(state, seq)
     if seq in (state.get(BLOCK) or {}).get("seqs", ()):
         # It is found again by looking at the beginning of the thread.
         changed[BLOCK] = None

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.core.errors import ConfigurationError, ValidationError
 from memexllm.core.flow import arun
+from memexllm.history.async_manager import AsyncHistoryManager
 from memexllm.history.base import StorageLike
 from memexllm.history.flows import checked_thread_id, checked_user_id
-from memexllm.history.manager import AsyncHistoryManager, HistoryManager
+from memexllm.history.manager import HistoryManager
 from memexllm.integrations.openai_agents import flows
 from memexllm.integrations.openai_agents.grouping import checked_items
 
