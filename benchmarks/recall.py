@@ -4,6 +4,9 @@ The folder holds dialogues in LoCoMo's form: `session_N` (turns with `dia_id`, `
 `session_N_date_time`, and `qa` (a `question`, the turns of its `evidence`, a `category`). Each dialogue becomes a
 thread whose turns have a `name`; a session's turns follow one another by a minute. A question searches its dialogue.
 
+With `--vectors` the same is asked of `MessageRecall`, with the vectors in the folder's `minilm.npz` (for each dialogue
+`NAME_turns` and `NAME_questions`, in order): the two searches fused, without and with the weight of names.
+
 Recall@k is the mean share of a question's evidence among the first k hits; hit@k the share of questions with any of it;
 MRR the mean of 1 / place of the first. Questions of category 5 (unanswerable) and without evidence are left out.
 """
@@ -13,17 +16,22 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
+from time import perf_counter
 from typing import Any
 
-from memexllm import HistoryManager, MemoryStorage, Message, SQLiteStorage
+from memexllm import BaseStorage, HistoryManager, MemoryStorage, Message, MessageHit, MessageRecall, SQLiteStorage
+from memexllm.memory._recall_ranking import SPEAKER_WEIGHT
+from memexllm.providers import CallableEmbeddings
 
 CATEGORIES = {4: "single-hop", 1: "multi-hop", 2: "temporal", 3: "open-domain"}
 DEPTHS = (5, 10, 25)
+Dialogues = Mapping[str, dict[str, Any]]
+Search = Callable[..., list[MessageHit]]
 _TURN = re.compile(r"D\d+:\d+")
 
 
@@ -51,8 +59,8 @@ def turns_of(dialogue: dict[str, Any]) -> Iterator[Message]:
         for place, turn in enumerate(session):
             role = "user" if turn["speaker"] == dialogue["speaker_a"] else "assistant"
             yield Message(
-                role,
                 turn["text"],
+                role,
                 name=turn["speaker"],
                 id=turn["dia_id"],
                 created_at=moment + timedelta(minutes=place),
@@ -64,20 +72,54 @@ def _moment(text: str) -> datetime:
     return datetime.strptime(text, "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)
 
 
-def answers_of(manager: HistoryManager, thread_id: str, dialogue: dict[str, Any]) -> Iterator[Answer]:
-    manager.create_thread(thread_id=thread_id)
-    turns = list(turns_of(dialogue))
-    manager.add_messages(thread_id, turns)
-    known = {turn.id for turn in turns}
+def answers_of(search: Search, thread_id: str, dialogue: dict[str, Any], spent: list[float]) -> Iterator[Answer]:
+    """Of a dialogue that is stored in that thread; `spent` gets the seconds of each search."""
+    known = {turn.id for turn in turns_of(dialogue)}
     for asked in dialogue["qa"]:
         # One string may hold several ids, and an id may be written with leading zeros.
         named = [_TURN.findall(text) for text in asked.get("evidence", ())]
         evidence = {each for ids in named for each in ids} & known
         if asked["category"] not in CATEGORIES or not evidence:
             continue
-        hits = manager.search_messages(asked["question"], thread_id=thread_id, limit=max(*DEPTHS, 100))
+        started = perf_counter()
+        hits = search(asked["question"], thread_id=thread_id, limit=max(DEPTHS))
+        spent.append(perf_counter() - started)
         places = {hit.message.id: place for place, hit in enumerate(hits, start=1)}
         yield Answer(asked["category"], [places.get(each) for each in sorted(evidence)])
+
+
+def stored(make: Callable[[], BaseStorage], dialogues: Dialogues) -> dict[str, BaseStorage]:
+    """Each dialogue in a storage of its own, as the only thread."""
+    storages = {name: make() for name in dialogues}
+    for name, storage in storages.items():
+        manager = HistoryManager(storage)
+        manager.create_thread(thread_id=name)
+        manager.add_messages(name, turns_of(dialogues[name]))
+    return storages
+
+
+def embeddings_of(path: Path, dialogues: Dialogues) -> CallableEmbeddings:
+    """The vectors of turns and questions, by their text."""
+    import numpy
+
+    vectors = numpy.load(path)
+    known: dict[str, Any] = {}
+    for name, dialogue in dialogues.items():
+        texts = [f"{turn.name}: {turn.text}" for turn in turns_of(dialogue)]
+        known.update(zip(texts, vectors[f"{name}_turns"], strict=True))
+        questions = [asked["question"] for asked in dialogue["qa"]]
+        known.update(zip(questions, vectors[f"{name}_questions"], strict=True))
+    return CallableEmbeddings(lambda texts: [known[text] for text in texts], batched=True)
+
+
+def measured(title: str, searches: Mapping[str, Search], dialogues: Dialogues) -> None:
+    spent: list[float] = []
+    answers: list[Answer] = []
+    for name, dialogue in dialogues.items():
+        searches[name](dialogue["qa"][0]["question"], thread_id=name)  # the first one indexes the thread
+        answers.extend(answers_of(searches[name], name, dialogue, spent))
+    print(f"{title}: {median(spent) * 1000:.2f} ms a search (median), {min(spent) * 1000:.2f} at least")
+    report(answers)
 
 
 def report(answers: list[Answer]) -> None:
@@ -95,14 +137,27 @@ def report(answers: list[Answer]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.recall", description="Search dialogues for what answers them.")
     parser.add_argument("--data", type=Path, required=True, help="a folder of dialogues, one JSON file each")
-    paths = sorted(parser.parse_args().data.glob("*.json"))
+    parser.add_argument("--vectors", action="store_true", help="fuse with the vectors in the folder's minilm.npz")
+    given = parser.parse_args()
+    paths = sorted(given.data.glob("*.json"))
     if not paths:
         parser.error("the folder holds no .json file")
     dialogues = {path.stem: json.loads(path.read_text("utf-8")) for path in paths}
-    for storage in (SQLiteStorage(":memory:"), MemoryStorage()):
-        with HistoryManager(storage) as manager:
-            print(type(storage).__name__)
-            report([each for name, dialogue in dialogues.items() for each in answers_of(manager, name, dialogue)])
+    for make in (lambda: SQLiteStorage(":memory:"), MemoryStorage):
+        storages = stored(make, dialogues)
+        name = type(next(iter(storages.values()))).__name__
+        plain = {each: HistoryManager(storage).search_messages for each, storage in storages.items()}
+        measured(f"{name}, full text alone", plain, dialogues)
+        embeddings = embeddings_of(given.data / "minilm.npz", dialogues) if given.vectors else None
+        for fused in (False, True) if given.vectors else (False,):
+            for weight in (0.0, SPEAKER_WEIGHT):
+                searches = {
+                    each: MessageRecall(storage, embeddings=embeddings if fused else None, speaker_weight=weight).search
+                    for each, storage in storages.items()
+                }
+                by = "words and vectors" if fused else "words"
+                named = "names weighed" if weight else "no names"
+                measured(f"{name}, MessageRecall, {by}, {named}", searches, dialogues)
 
 
 if __name__ == "__main__":

@@ -42,18 +42,26 @@ if TYPE_CHECKING:
     from memexllm.core.errors import ConnectionError as ConnectionError
     from memexllm.core.errors import IntegrityError as IntegrityError
     from memexllm.core.errors import MessageNotFoundError as MessageNotFoundError
+    from memexllm.core.errors import NotSupportedError as NotSupportedError
     from memexllm.core.errors import OpenAIAPIError as OpenAIAPIError
     from memexllm.core.errors import OperationError as OperationError
+    from memexllm.core.errors import ProviderError as ProviderError
     from memexllm.core.errors import RateLimitError as RateLimitError
     from memexllm.core.hits import MessageHit
     from memexllm.core.models import CallInfo, Message, Thread
+    from memexllm.core.moments import new_id as generate_id
+    from memexllm.core.plugins import Plugin
     from memexllm.history.async_manager import AsyncHistoryManager
     from memexllm.history.copying import copy_threads
     from memexllm.history.explain import ContextEntry, Explanation
     from memexllm.history.manager import HistoryManager
     from memexllm.history.prices import Prices
     from memexllm.integrations.openai.info import HistoryInfo, history_of
+    from memexllm.integrations.openai.recalling import Recall
     from memexllm.integrations.openai.wrap import with_history
+    from memexllm.memory.manager import AsyncMemoryManager, Memio, MemoryManager, OpenMemory
+    from memexllm.memory.recall import AsyncMessageRecall, MessageRecall
+    from memexllm.memory.records import Memory, MemoryRecord
     from memexllm.storage.base import AsyncBaseStorage, BaseStorage
     from memexllm.storage.memory import MemoryStorage
     from memexllm.storage.sqlite import SQLiteStorage
@@ -62,6 +70,7 @@ __all__ = [
     "with_history",
     "history_of",
     "HistoryInfo",
+    "Recall",
     "HistoryManager",
     "AsyncHistoryManager",
     "Explanation",
@@ -72,6 +81,16 @@ __all__ = [
     "Message",
     "MessageHit",
     "CallInfo",
+    "MemoryManager",
+    "AsyncMemoryManager",
+    "MemoryRecord",
+    "Memory",
+    "OpenMemory",
+    "Memio",
+    "MessageRecall",
+    "AsyncMessageRecall",
+    "Plugin",
+    "generate_id",
     "BaseStorage",
     "AsyncBaseStorage",
     "MemoryStorage",
@@ -100,6 +119,8 @@ __getattr__, __dir__ = lazy_exports(
     {
         "AsyncBaseStorage": "memexllm.storage.base",
         "AsyncHistoryManager": "memexllm.history.async_manager",
+        "AsyncMemoryManager": "memexllm.memory.manager",
+        "AsyncMessageRecall": "memexllm.memory.recall",
         "BaseAlgorithm": "memexllm.algorithms.base",
         "BaseStorage": "memexllm.storage.base",
         "CallInfo": "memexllm.core.models",
@@ -108,18 +129,27 @@ __getattr__, __dir__ = lazy_exports(
         "FIFOAlgorithm": "memexllm.algorithms.fifo",
         "HistoryInfo": "memexllm.integrations.openai.info",
         "HistoryManager": "memexllm.history.manager",
+        "Memio": "memexllm.memory.manager",
+        "Memory": "memexllm.memory.records",
+        "MemoryManager": "memexllm.memory.manager",
+        "MemoryRecord": "memexllm.memory.records",
         "MemoryStorage": "memexllm.storage.memory",
         "Message": "memexllm.core.models",
         "MessageHit": "memexllm.core.hits",
+        "MessageRecall": "memexllm.memory.recall",
+        "Recall": "memexllm.integrations.openai.recalling",
         "Pipeline": "memexllm.algorithms.pipeline",
         "Prices": "memexllm.history.prices",
         "SummaryAlgorithm": "memexllm.algorithms.summary",
         "TimeWindowAlgorithm": "memexllm.algorithms.time_window",
         "ToolResultTrimming": "memexllm.algorithms.tool_results",
+        "OpenMemory": "memexllm.memory.manager",
+        "Plugin": "memexllm.core.plugins",
         "SQLiteStorage": "memexllm.storage.sqlite",
         "Thread": "memexllm.core.models",
         "TokenWindowAlgorithm": "memexllm.algorithms.token_window",
         "copy_threads": "memexllm.history.copying",
+        "generate_id": "memexllm.core.moments:new_id",
         "history_of": "memexllm.integrations.openai.info",
         "MemexLLMError": "memexllm.core.errors",
         "ConfigurationError": "memexllm.core.errors",
@@ -137,7 +167,9 @@ __getattr__, __dir__ = lazy_exports(
         "ConnectionError": "memexllm.core.errors",
         "IntegrityError": "memexllm.core.errors",
         "MessageNotFoundError": "memexllm.core.errors",
+        "NotSupportedError": "memexllm.core.errors",
         "OpenAIAPIError": "memexllm.core.errors",
+        "ProviderError": "memexllm.core.errors",
         "OperationError": "memexllm.core.errors",
         "RateLimitError": "memexllm.core.errors",
         "algorithms": "memexllm.algorithms:",

@@ -114,7 +114,7 @@ class TokenAlgorithm(NotedAlgorithm):
                 return False
             if calibration_of(view.state, view.model).counted:
                 return False
-        left = self.limit(view) - self.reserve_tokens - PRIMING
+        left = self.limit(view) - self.reserve_tokens - PRIMING - view.recalled_tokens
         if tools := self.counted_tools(view):
             left -= tools_bound(tools)
         for row in (*view.block, *view.incoming, *rows):
@@ -130,7 +130,7 @@ class TokenAlgorithm(NotedAlgorithm):
         cost = _cost(counter, counts)
         limit = calibration_of(view.state, view.model).countable(self.limit(view))
         first = [row["wire"] for row in (*view.block, *head)]
-        fixed = counter.count_request(first, self.counted_tools(view)) + self.reserve_tokens
+        fixed = counter.count_request(first, self.counted_tools(view)) + self.reserve_tokens + view.recalled_tokens
         return Gauge(limit, lambda: self._low(view, note, limit, cost) - spare, fixed, cost, counts)
 
     def moved(self, view: ContextView, gauge: Gauge, note: Note, front: Front) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class ContextView:
     """What an algorithm chooses from.
 
     `exchanges` are stored, live and in order, without the `block`; `incoming` is what the caller passed in this call
-    and is sent whatever is chosen. `state` is the thread's, of which an algorithm owns the keys it writes.
+    and is sent whatever is chosen. `state` is the thread's, of which an algorithm owns the keys it writes. The request
+    has another message of `recalled_tokens` besides, which is no part of the thread.
     """
 
     exchanges: Sequence[Exchange]
@@ -58,6 +59,7 @@ class ContextView:
     now: int | None = None
     occasion: Occasion = "call"
     earlier: Earlier | None = None
+    recalled_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def _aware_utc(value: Any) -> Any:
+def utc_aware(value: Any) -> Any:
     """ISO strings and naive datetimes (taken as UTC) become aware UTC; everything else is left to pydantic."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
@@ -65,4 +65,4 @@ def _aware_utc(value: Any) -> Any:
     return value
 
 
-Moment = Annotated[datetime, BeforeValidator(_aware_utc)]
+Moment = Annotated[datetime, BeforeValidator(utc_aware)]

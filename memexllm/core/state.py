@@ -15,6 +15,8 @@ CUT = "cut"
 """In a note: the seq of the window's first message; the note is dropped when messages before it go."""
 PINS = "pins"
 """The seqs of pinned messages, which are sent however far back they lie."""
+RECALLED = "recalled"
+"""What was recalled for the newest turn: `wire`, sent before the user message `before`; a fork does without."""
 
 
 def state_until(state: Mapping[str, Any], last_seq: int) -> dict[str, Any]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
 from memexllm.algorithms.base import BaseAlgorithm
 from memexllm.algorithms.foreign import as_algorithm
-from memexllm.core.errors import NoStorageError
+from memexllm.core.errors import ConfigurationError, NoStorageError
 from memexllm.core.models import Message
 from memexllm.core.moments import Clock, IdSource, micros_now, new_id, to_micros, utc_now
+from memexllm.core.plugins import Plugins
 from memexllm.history import flows
 from memexllm.history.binding import bind_thread
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
 from memexllm.storage.opening import SETTING, is_server, place_in_environment, storage_from_url
-from memexllm.storage.port import StoragePort
+from memexllm.storage.port import StoragePort, asynchronous_methods
 
 StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
 
@@ -25,7 +26,7 @@ StorageLike = BaseStorage | AsyncBaseStorage | str | os.PathLike[str]
 class ManagerBase:
     """What both managers are made of. `storage` may be left out where `MEMEXLLM_STORAGE` is set.
 
-    `clock` and `id_source` give times and ids; tests hand in their own.
+    `plugins` are told what happens. `clock` and `id_source` give times and ids; tests hand in their own.
     """
 
     _asynchronous = True
@@ -35,10 +36,17 @@ class ManagerBase:
         storage: StorageLike | None = None,
         algorithm: BaseAlgorithm | None = None,
         *,
+        plugins: Iterable[Any] = (),
         clock: Clock = utc_now,
         id_source: IdSource = new_id,
     ) -> None:
         self.port = StoragePort(opened(storage, asynchronous=self._asynchronous))
+        if self.port.asynchronous and not self._asynchronous:
+            raise ConfigurationError(
+                f"{type(self.storage).__name__}.{asynchronous_methods(self.storage)[0]} is async def, which "
+                "HistoryManager cannot call; use AsyncHistoryManager"
+            )
+        self._keep_plugins(Plugins(plugins, asynchronous=self._asynchronous))
         self.algorithm = algorithm
         self.clock = clock
         self.micros: Callable[[], int] = micros_now if clock is utc_now else lambda: to_micros(clock())
@@ -52,6 +60,26 @@ class ManagerBase:
     def chooser(self) -> BaseAlgorithm | None:
         """`algorithm` with every method of the contract, also when it is an object that has those of 0.1 only."""
         return as_algorithm(self.algorithm)
+
+    @property
+    def plugins(self) -> tuple[Any, ...]:
+        return tuple(self._plugins)
+
+    def load_plugin(self, plugin: Any) -> Any:
+        """Tell a plugin what happens from now on: an object, a class, or the name of an installed one. Returns it."""
+        loaded = self._plugins.load(plugin)
+        self._keep_plugins(self._plugins)
+        return loaded
+
+    def unload_plugin(self, plugin: Any) -> None:
+        """Tell it nothing more."""
+        self._plugins.unload(plugin)
+        self._keep_plugins(self._plugins)
+
+    def _keep_plugins(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+        # Where nobody listens, nothing more than this is looked at.
+        self.port.plugins = plugins if tuple(plugins) else None
 
     @property
     def _making(self) -> flows.Making:

@@ -20,6 +20,7 @@ from memexllm.history.context import BLOCK, PINS, from_a_whole_exchange, leading
 from memexllm.history.flows import checked_thread_id, found
 from memexllm.history.observing import show_new
 from memexllm.history.settling import settle
+from memexllm.storage._telling import tell_stored
 from memexllm.storage.port import Reader, StoragePort
 
 R = TypeVar("R")
@@ -61,6 +62,8 @@ def edit_message(
 
     edited = yield from _repeated(attempt)
     yield from show_new(port, algorithm, thread_id, [edited.id])
+    if port.plugins is not None:
+        yield from tell_stored(port.plugins, port, thread_id, [edited.row()], created=False)
     return edited
 
 

@@ -18,8 +18,9 @@ from memexllm.algorithms.summary import SUMMARY as SUMMARY_NOTE
 from memexllm.core.calibration import calibration_of
 from memexllm.core.errors import MessageNotFoundError, ValidationError
 from memexllm.core.exchanges import Repaired, says_nothing
+from memexllm.core.state import RECALLED as RECALLED_NOTE
 from memexllm.core.tokens import TokenCounter, instructs
-from memexllm.core.wire import BLOCK_ROLES, MessageRow, text_of
+from memexllm.core.wire import BLOCK_ROLES, MessageRow, row_of, text_of
 from memexllm.history.context import Block, Window
 from memexllm.history.explain import ContextEntry, Explanation, Fate
 from memexllm.history.prices import cached_tokens
@@ -31,6 +32,7 @@ PINNED = "pinned"
 OPENER = "opened the current turn"
 HELD = "stays until the window moves"
 SUMMARY = "summary of what is not sent"
+RECALLED = "recalled"
 PLACEHOLDER = "stands for a result that is missing"
 NOT_CHOSEN = "left out by the algorithm"
 REPLACED = "replaced by an edit or a new answer"
@@ -64,7 +66,8 @@ class Chosen:
 
     `rows` are the stored messages that were looked at, in the thread's order, superseded ones included or not.
     `supersedes_from` is the seq from which the call replaces what is stored; `supersedes` are single ones.
-    `sent_before` is None when there was no call before.
+    `sent_before` is None when there was no call before. `recalled` is the id of a message, and what is sent before it
+    that is no message of the thread.
     """
 
     view: ContextView
@@ -77,6 +80,7 @@ class Chosen:
     not_read: int = 0
     sent_before: Before | None = None
     same_block: bool = True
+    recalled: tuple[str, MessageRow] | None = None
 
 
 def explanation(thread_id: str, algorithm: BaseAlgorithm | None, chosen: Chosen) -> Explanation:
@@ -142,7 +146,7 @@ def past_call(thread_id: str, rows: Sequence[MessageRow], answer_id: str) -> Exp
     block = {row.get("seq", 0) for row in rows if _within(row.get("seq", 0), known or ())}
     if known is None:
         block = _block_stored_at(rows, brought, sent)
-    entries = [_past_summary(call)] if call.get("summary_id") else []
+    entries = [_not_stored(call["summary_id"], SUMMARY)] if call.get("summary_id") else []
     for row in rows:
         seq = row.get("seq", 0)
         if seq >= end:
@@ -157,6 +161,8 @@ def past_call(thread_id: str, rows: Sequence[MessageRow], answer_id: str) -> Exp
         else:
             fate: Fate = "superseded" if row.get("superseded") else "excluded"
             entries.append(_entry(row, fate, REPLACED if row.get("superseded") else OLDER, counter))
+    if call.get("recalled_ids"):
+        entries = _with_past_recalled(entries)
     usage = call.get("usage") or {}
     tokens = counter.priming + sum(entry.tokens for entry in entries if entry.included)
     return Explanation(
@@ -180,8 +186,31 @@ def _summary_of(
     return next((each[SUMMARY_NOTE] for each in notes if each.get(SUMMARY_NOTE)), None)
 
 
-def _past_summary(call: Mapping[str, Any]) -> ContextEntry:
-    return ContextEntry(call["summary_id"], None, "user", "included", SUMMARY, 0)
+def _not_stored(entry_id: str, reason: str) -> ContextEntry:
+    """What a past call sent and is kept nowhere."""
+    return ContextEntry(entry_id, None, "user", "included", reason, 0)
+
+
+def _with_past_recalled(entries: Sequence[ContextEntry]) -> list[ContextEntry]:
+    """With what was recalled before the last user message that was sent."""
+    asked = max((n for n, each in enumerate(entries) if each.included and each.role == "user" and each.seq is not None))
+    return [*entries[:asked], _not_stored(f"recalled:{entries[asked].message_id}", RECALLED), *entries[asked:]]
+
+
+def recalled_again(state: Mapping[str, Any], rows: Sequence[MessageRow]) -> tuple[str, MessageRow] | None:
+    """What a thread's next call sends again because it goes on with the turn that recalled it."""
+    note: Mapping[str, Any] = state.get(RECALLED_NOTE) or {}
+    asked = next((row["id"] for row in reversed(rows) if row["wire"].get("role") == "user"), None)
+    if asked is None or note.get("before") != asked:
+        return None
+    last = rows[-1]["wire"]
+    goes_on = last.get("role") in ("tool", "function") or last.get("tool_calls") or last.get("function_call")
+    return (asked, recalled_row(asked, note["wire"])) if goes_on else None
+
+
+def recalled_row(before: str, wire: dict[str, Any]) -> MessageRow:
+    """What is recalled before that message, as it is sent; it is never stored."""
+    return row_of({"wire": wire}, f"recalled:{before}", 0)
 
 
 def _block_stored_at(rows: Sequence[MessageRow], brought: int, sent: Sequence[Sequence[int]]) -> set[int]:
@@ -211,11 +240,24 @@ def _same_beginning(chosen: Chosen, entries: Sequence[ContextEntry], priming: in
         return 0
     head = {row["id"] for row in chosen.window.head}
     before = chosen.sent_before
+    noted: Mapping[str, Any] = chosen.view.state.get(RECALLED_NOTE) or {}
+    now: str | None = None
+    again: str | None = None
+    if chosen.recalled is not None:
+        now, row = chosen.recalled
+        if noted.get("before") == now and noted.get("wire") == row["wire"]:
+            again = row["id"]
     same = priming + sum(entry.tokens for entry in entries if entry.reason == INSTRUCTIONS and entry.included)
     for entry in entries:
         if not entry.included or entry.reason == INSTRUCTIONS:
             continue
-        if not (entry.message_id == before.summary_id if entry.message_id in head else before.has(entry)):
+        if noted.get("before") == entry.message_id != now:
+            break  # the call before has sent something recalled there
+        if entry.message_id in head:
+            there = entry.message_id == before.summary_id
+        else:
+            there = entry.message_id == again or before.has(entry)
+        if not there:
             break
         same += entry.tokens
     return same
@@ -246,8 +288,12 @@ def _entries(chosen: Chosen, counter: TokenCounter, until: int) -> Iterator[Cont
             fate, reason = "excluded", _why_invalid(row)
         else:
             fate, reason = "excluded", _why_excluded(row, chosen, until)
+        if chosen.recalled is not None and row["id"] == chosen.recalled[0]:
+            yield _entry(chosen.recalled[1], "included", RECALLED, counter)
         yield _entry(row, fate, reason, counter, row["id"] in repaired)
     for row in chosen.view.incoming:
+        if chosen.recalled is not None and row["id"] == chosen.recalled[0]:
+            yield _entry(chosen.recalled[1], "included", RECALLED, counter)
         if row["id"] in sent:
             yield _entry(sent.pop(row["id"]), "included", THIS_CALL, counter, row["id"] in repaired)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
@@ -17,14 +17,16 @@ from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import Clock, IdSource
 from memexllm.core.refusals import checked_positive, refusals
+from memexllm.core.state import RECALLED
 from memexllm.core.wire import MessageRow
 from memexllm.history.context import PINS, Loaded, Window, choose_of_thread, load
 from memexllm.history.explain import Explanation
-from memexllm.history.explaining import Chosen, answering_model, explanation, past_call, sent_before
+from memexllm.history.explaining import Chosen, answering_model, explanation, past_call, recalled_again, sent_before
 from memexllm.history.noting import keep_state
 from memexllm.history.observing import show_new
 from memexllm.history.settling import settle
 from memexllm.storage._searching import checked_query
+from memexllm.storage._telling import tell_context, tell_created, tell_stored
 from memexllm.storage.port import Reader, StoragePort, changes_given
 
 _PIN_ATTEMPTS = 20
@@ -58,6 +60,8 @@ def create_thread(
     made_at, new_id = making.clock(), thread_id or making.new_id()
     thread = Thread(new_id, metadata=metadata, user_id=user_id, title=title, created_at=made_at)
     thread.version = yield from making.port.create_thread(thread, id_is_new=thread_id is None)
+    if making.port.plugins is not None:
+        yield from tell_created(making.port.plugins, thread)
     return thread
 
 
@@ -78,6 +82,8 @@ def fork(
     yield from settle(making.port, checked_thread_id(thread_id))
     given = changes_given(user_id=user_id, title=title, metadata=metadata, created_at=making.clock())
     made: Thread = yield making.port.fork_thread(thread_id, new_thread_id or making.new_id(), at, given)
+    if making.port.plugins is not None:
+        yield from tell_created(making.port.plugins, made)
     return made
 
 
@@ -99,7 +105,10 @@ def context(port: StoragePort, algorithm: BaseAlgorithm | None, thread_id: str, 
     loaded = yield from load(reader, algorithm, metadata=True)
     window = yield from settled_window(port, algorithm, loaded, thread_id, now)
     block = yield from _block_messages(reader, loaded)
-    return [*block, *map(Message.from_row, (*window.head, *repair(window.rows).rows))]
+    messages = [*block, *map(Message.from_row, (*window.head, *repair(window.rows).rows))]
+    if port.plugins is not None:
+        yield from tell_context(port.plugins, thread_id, [message.wire for message in messages])
+    return messages
 
 
 def explain(
@@ -121,8 +130,12 @@ def explain(
     view = ContextView(
         (), block=loaded.block.rows(), state=loaded.state, model=model, tools=tools, now=now, occasion="look"
     )
+    recalled = recalled_again(loaded.state, loaded.rows)
+    if recalled is not None:
+        view = replace(view, recalled_tokens=loaded.state[RECALLED]["tokens"])
     window = yield from choose_of_thread(algorithm, view, loaded, loaded.rows)
-    chosen = Chosen(view, loaded.block, stored, window, repair(window.rows), sent_before=sent_before(stored))
+    repaired, before = repair(window.rows), sent_before(stored)
+    chosen = Chosen(view, loaded.block, stored, window, repaired, sent_before=before, recalled=recalled)
     return explanation(thread_id, algorithm, chosen)
 
 
@@ -150,6 +163,8 @@ def add_messages(
             if attempt == _PIN_ATTEMPTS - 1:
                 raise
     yield from show_new(port, algorithm, thread_id, [message.id for message in batch])
+    if port.plugins is not None:
+        yield from tell_stored(port.plugins, port, thread_id, [message.row() for message in batch], created=False)
     return batch
 
 

@@ -19,7 +19,6 @@ from memexllm.history.explain import Explanation
 from memexllm.storage._defaults import UNSET
 from memexllm.storage._listing import CursorLike, OrderBy, list_query, search_query
 from memexllm.storage.base import BaseStorage
-from memexllm.storage.port import asynchronous_methods
 
 
 class HistoryManager(ManagerBase):
@@ -36,16 +35,11 @@ class HistoryManager(ManagerBase):
         storage: BaseStorage | str | os.PathLike[str] | None = None,
         algorithm: BaseAlgorithm | None = None,
         *,
+        plugins: Iterable[Any] = (),
         clock: Clock = utc_now,
         id_source: IdSource = new_id,
     ) -> None:
-        super().__init__(storage, algorithm, clock=clock, id_source=id_source)
-        if self.port.asynchronous:
-            name = asynchronous_methods(self.storage)[0]
-            raise ConfigurationError(
-                f"{type(self.storage).__name__}.{name} is async def, which HistoryManager cannot call; "
-                "use AsyncHistoryManager"
-            )
+        super().__init__(storage, algorithm, plugins=plugins, clock=clock, id_source=id_source)
 
     def create_thread(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from memexllm._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from memexllm.memory.vector_database import StorageBackend
     from memexllm.storage.base import AsyncBaseStorage, BaseStorage
     from memexllm.storage.memory import MemoryStorage
     from memexllm.storage.opening import storage_from_url
@@ -34,6 +35,7 @@ __all__ = [
     "DatabaseConnectionError",
     "DatabaseOperationError",
     "DatabaseIntegrityError",
+    "StorageBackend",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -43,6 +45,8 @@ __getattr__, __dir__ = lazy_exports(
         "BaseStorage": "memexllm.storage.base",
         "MemoryStorage": "memexllm.storage.memory",
         "SQLiteStorage": "memexllm.storage.sqlite",
+        # Of long-term memory, one floor up: three methods make a memory, as four make a storage.
+        "StorageBackend": "memexllm.memory.vector_database",
         "AsyncSQLStorage": "memexllm.storage.sql",
         "SQLStorage": "memexllm.storage.sql",
         "RedisStorage": "memexllm.storage.redis",

@@ -141,16 +141,16 @@ def matches(found: Any, wanted: Any) -> bool:
     """
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(key in found and matches(found[key], wanted[key]) for key in wanted)
-    return _same(found, wanted)
+    return same_json(found, wanted)
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_json(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same_json, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(same_json(one[key], other[key]) for key in one)
     return bool(one == other)
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from memexllm.core.errors import ConnectionError, IntegrityError, MemexLLMError, OperationError, ValidationError
-from memexllm.storage import _sqlite_migrations, _sqlite_readonly, _sqlite_schema
+from memexllm.storage import _sqlite_readonly, _sqlite_schema
 from memexllm.storage._locks import held_across_fork
+from memexllm.storage._sqlite_kinds import THREADS, FileKind
 
 # A look costs a tenth of an append; a file is not deleted under a running program often enough for one each time.
 _LOOK_EVERY_S = 0.05
@@ -32,8 +33,9 @@ _inherited: list[list[sqlite3.Connection]] = []
 class Connections:
     """`read` and `write` run one piece of work on a connection and turn the driver's errors into ours."""
 
-    def __init__(self, path: str, synchronous: str, busy_timeout_s: float) -> None:
+    def __init__(self, path: str, synchronous: str, busy_timeout_s: float, kind: FileKind = THREADS) -> None:
         self.path = path
+        self._kind = kind
         self._in_memory = path == ":memory:"
         # Of the folder the process is in now: a later chdir() does not move the database.
         self._file = path if self._in_memory else os.path.abspath(path)
@@ -103,7 +105,7 @@ class Connections:
             except IndexError:
                 connection = self._open()
             if in_transaction:
-                return _transacted(connection, work, self._where())
+                return _transacted(connection, work, self._where(), self._kind)
             if isinstance(connection, _sqlite_readonly.UnsharedConnection):
                 return _sqlite_readonly.undisturbed(self._open, os.path.realpath(self._file), self._where(), work)
             return work(connection)
@@ -133,7 +135,7 @@ class Connections:
         if _code(error) == sqlite3.SQLITE_ERROR and not connection.in_transaction:
             # A statement that fits no more: a newer release may have changed the tables.
             with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
-                _sqlite_schema.checked_format(connection, self._where())
+                self._kind.checked_format(connection, self._where())
         if _code(error) == sqlite3.SQLITE_READONLY and not self._in_memory:
             # Connections that only read do not learn that they may write by now.
             self._generation += 1
@@ -177,11 +179,11 @@ class Connections:
             if not self._in_memory:
                 # The journal mode is written into the file, so this comes before: another program's stays as it is,
                 # and so does one of 0.1 that cannot be upgraded.
-                if _sqlite_schema.checked_format(connection, self._where()) == _sqlite_schema.LEGACY:
-                    _sqlite_migrations.prepare(connection, self._where())
+                if self._kind.checked_format(connection, self._where()) == _sqlite_schema.LEGACY:
+                    self._kind.prepare(connection, self._where())
                 connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            _sqlite_migrations.prepare(connection, self._where())
+            self._kind.prepare(connection, self._where())
             self._note_identity()
         except BaseException:
             connection.close()
@@ -190,7 +192,9 @@ class Connections:
 
     def _connect_to_read(self, refusal: sqlite3.OperationalError) -> sqlite3.Connection:
         try:
-            return _sqlite_readonly.connect(os.path.realpath(self._file), self._where(), self._busy_timeout_s)
+            return _sqlite_readonly.connect(
+                os.path.realpath(self._file), self._where(), self._busy_timeout_s, self._kind
+            )
         except sqlite3.OperationalError:
             raise refusal from None
 
@@ -236,7 +240,7 @@ class Connections:
             raise ConnectionError(f"the database {self.path!r} cannot be opened: {error.strerror}") from error
         if not stat.S_ISREG(found.st_mode):
             kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no file"
-            raise ConnectionError(f"{self.path!r} is {kind}; give SQLiteStorage the path of a file")
+            raise ConnectionError(f"{self.path!r} is {kind}; give {self._kind.owner} the path of a file")
         # SQLite reads zeros where the end of a file is missing, and takes a file of one byte for an empty one.
         # Pages are whole, unless a log beside the file tells what is on its way.
         file = os.path.realpath(self._file)
@@ -314,13 +318,13 @@ def _quotes_text(error: sqlite3.Error) -> bool:
     return _code(error) is None and str(error).startswith("Could not decode to UTF-8")
 
 
-def _transacted(connection: sqlite3.Connection, work: Work[R], where: str) -> R:
+def _transacted(connection: sqlite3.Connection, work: Work[R], where: str, kind: FileKind) -> R:
     cursor = connection.cursor()
     cursor.execute("BEGIN IMMEDIATE")
     try:
         # Since this connection was opened, a newer release may have upgraded the file. Asking takes 0.7 µs.
-        if cursor.execute("PRAGMA user_version").fetchone()[0] != _sqlite_schema.FORMAT:
-            _sqlite_schema.refuse_format(connection, where)
+        if cursor.execute("PRAGMA user_version").fetchone()[0] != kind.format:
+            kind.refuse_format(connection, where)
         result = work(cursor)
         cursor.execute("COMMIT")
     except BaseException:

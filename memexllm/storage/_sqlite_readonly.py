@@ -13,7 +13,8 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from memexllm.core.errors import ConnectionError, OperationError, StorageError
-from memexllm.storage._sqlite_schema import EMPTY, FORMAT, checked_format
+from memexllm.storage._sqlite_kinds import THREADS, FileKind
+from memexllm.storage._sqlite_schema import EMPTY
 
 R = TypeVar("R")
 _TRIES = 10
@@ -23,10 +24,10 @@ class UnsharedConnection(sqlite3.Connection):
     """A connection that knows nothing of what others write after it was opened."""
 
 
-def connect(file: str, where: str, timeout_s: float) -> sqlite3.Connection:
+def connect(file: str, where: str, timeout_s: float, kind: FileKind = THREADS) -> sqlite3.Connection:
     """A connection that reads only; the driver's error when there is no way to one."""
     try:
-        return _opened(file, "mode=ro", where, timeout_s, sqlite3.Connection)
+        return _opened(file, "mode=ro", where, timeout_s, sqlite3.Connection, kind)
     except sqlite3.OperationalError as error:
         if _has_log(file):
             raise ConnectionError(
@@ -34,10 +35,12 @@ def connect(file: str, where: str, timeout_s: float) -> sqlite3.Connection:
                 "folder that this process may write to. Copy both files to one, or let a process that may write open "
                 "and close it"
             ) from error
-    return _opened(file, "mode=ro&immutable=1", where, timeout_s, UnsharedConnection)
+    return _opened(file, "mode=ro&immutable=1", where, timeout_s, UnsharedConnection, kind)
 
 
-def _opened(file: str, how: str, where: str, timeout_s: float, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
+def _opened(
+    file: str, how: str, where: str, timeout_s: float, factory: type[sqlite3.Connection], kind: FileKind
+) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(file)}?{how}",
         uri=True,
@@ -47,10 +50,10 @@ def _opened(file: str, how: str, where: str, timeout_s: float, factory: type[sql
         factory=factory,
     )
     try:
-        found = checked_format(connection, where)
+        found = kind.checked_format(connection, where)
         if found == EMPTY:
             raise StorageError(f"{where} is empty and cannot be written by this process. Nothing was changed")
-        if found != FORMAT:
+        if found != kind.format:
             raise StorageError(
                 f"{where} must be upgraded to be read, and it cannot be written: allow writing to it and to its "
                 "folder, or open a copy of it elsewhere. Nothing was changed"

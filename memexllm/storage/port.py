@@ -15,6 +15,7 @@ from memexllm.core.errors import ConfigurationError, MemexLLMError, StorageError
 from memexllm.core.flow import Flow, Step
 from memexllm.core.models import Message, Thread
 from memexllm.core.moments import utc_now
+from memexllm.core.plugins import Plugins
 from memexllm.core.wire import MessageRow
 from memexllm.storage import _defaults
 from memexllm.storage._listing import ListQuery, list_keywords, listed
@@ -72,6 +73,8 @@ class StoragePort:
                 "subclass memexllm.storage.BaseStorage"
             )
         self.storage = storage
+        self.plugins: Plugins | None = None
+        """Of the manager whose port this is; None when none is loaded."""
         self.asynchronous = bool(asynchronous_methods(storage))
         self.blocking = not self.asynchronous and bool(getattr(storage, "blocking", True))
         # Such a storage is handed whole threads with our fields packed in metadata.

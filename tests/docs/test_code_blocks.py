@@ -2,7 +2,7 @@
 
 HTML comments say what a reader need not see. `<!-- skip: reason -->` before a python block leaves it out and
 reports it; `<!-- output -->` before a text block states what the python block above it prints. `<!-- file: bot.py -->`
-puts a python block into a file of that name instead of running it, which a test below it must import;
+puts a python block into a file of that name instead of running it, which a block or test below it must import;
 `<!-- test: test_bot.py -->` does so as well, and pytest must pass on the file.
 """
 
@@ -98,7 +98,7 @@ def write(block: Block, written: list[str]) -> None:
     if block.directive == "file":
         written.append(name["module"])
         return
-    written[:] = [module for module in written if f"from {module} import" not in block.text]
+    written[:] = not_imported(written, block)
     # A reader may have pytest and none of its plugins.
     command = [
         sys.executable,
@@ -121,10 +121,16 @@ def write(block: Block, written: list[str]) -> None:
     assert re.search(r"\b\d+ passed", done.stdout), f"{block}: pytest ran no test of it"
 
 
+def not_imported(written: list[str], block: Block) -> list[str]:
+    return [module for module in written if f"from {module} import" not in block.text]
+
+
 @pytest.fixture
 def script(openai_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """A `__main__` in an empty folder, whose OpenAI clients reach the local server."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = set(sys.modules)
     monkeypatch.setenv("OPENAI_BASE_URL", openai_server.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key")
     module = ModuleType("__main__")
@@ -135,6 +141,9 @@ def script(openai_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     yield module
     # What a page leaves open warns here, not in whichever test comes next.
     vars(module).clear()
+    for name in set(sys.modules) - loaded:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]  # a module of the page's; the next page may have another of that name
     gc.enable()
     gc.collect()
 
@@ -159,7 +168,8 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, script: ModuleType, subte
             printed = None
         elif block.language == "python":
             printed = run(block, script)
-    assert written == [], f"{page}: no test below imports {written}, so nobody runs them"
+            written[:] = not_imported(written, block)
+    assert written == [], f"{page}: nothing below imports {written}, so nobody runs them"
 
 
 def test_the_scripts_that_pages_name_can_be_run() -> None:
@@ -272,7 +282,7 @@ def test_x():
         "docs/test_empty.md:2: the test fails",
         "docs/file_name.md:2: '../bot.py' is no name for a python file",
         'docs/file_syntax.md", line 3',
-        "docs/file_alone.md: no test below imports ['bot']",
+        "docs/file_alone.md: nothing below imports ['bot']",
     ],
 )
 def test_a_fault_is_reported_with_its_page_and_line(report: str, line: str) -> None:

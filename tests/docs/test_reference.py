@@ -19,8 +19,12 @@ PACKAGES = [
     "memexllm.core",
     "memexllm.storage",
     "memexllm.algorithms",
+    "memexllm.memory",
     "memexllm.integrations.openai",
     "memexllm.integrations.openai_agents",
+    "memexllm.memory.embeddings",
+    "memexllm.memory.chunking",
+    "memexllm.memory.ingest",
     "memexllm.testing",
     "memexllm.testing.server",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WITHOUT = ("openai", "redis", "sqlalchemy", "tiktoken")
+WITHOUT = ("openai", "redis", "sqlalchemy", "tiktoken", "numpy")
 
 
 def alone(program: str, folder: Path) -> str:
@@ -93,6 +93,23 @@ def test_threads_are_kept_and_windowed_with_asyncio(tmp_path: Path) -> None:
         asyncio.run(main())
         """
     assert alone(program, tmp_path).splitlines() == ["['one', 'two', 'three']", "['two', 'three']", "True []"]
+
+
+def test_memory_says_which_package_it_needs(tmp_path: Path) -> None:
+    program = """
+        from memexllm import MemexLLMError, MemoryManager, MemoryRecord
+        from memexllm.memory import InMemoryVectorDatabase, SQLiteVectorDatabase, StorageBackend
+
+        print(MemoryRecord.from_dict(MemoryRecord("tea").to_dict()).text)
+        try:
+            MemoryManager("memory.db")
+        except MemexLLMError as error:
+            print(type(error).__name__, error)
+        """
+    assert alone(program, tmp_path).splitlines() == [
+        "tea",
+        'MissingDependencyError HashingEmbeddings needs the numpy package: pip install "memexllm[memory]"',
+    ]
 
 
 def test_a_client_of_another_library_remembers(tmp_path: Path) -> None:

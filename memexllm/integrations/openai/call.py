@@ -22,7 +22,7 @@ from memexllm.core.errors import (
 from memexllm.core.exchanges import Repaired, needs_repair, repair
 from memexllm.core.flow import Flow, Step
 from memexllm.core.wire import ALTERNATIVES, Draft, MessageRow, Status, row_of
-from memexllm.history.context import Loaded, Window, choose_of_thread, load
+from memexllm.history.context import Loaded, choose_of_thread, load
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.client_history import CallOptions, ClientHistory, Scope
 from memexllm.integrations.openai.info import HistoryInfo
@@ -30,11 +30,13 @@ from memexllm.integrations.openai.journal import Journaled, strike_out, write_do
 from memexllm.integrations.openai.merge import Merged, merge
 from memexllm.integrations.openai.outbox import Turn, logger
 from memexllm.integrations.openai.prepared import Prepared
+from memexllm.integrations.openai.recalling import Chosen, Recalling
 from memexllm.integrations.openai.surface import Surface
 from memexllm.integrations.openai.turnstile import Ticket
 from memexllm.storage._defaults import check_version
+from memexllm.storage._telling import tell_context, tell_stored
 
-_Chosen: TypeAlias = tuple[Loaded, Merged, ContextView, Window]
+_Read: TypeAlias = tuple[Loaded, Merged, Chosen]
 
 
 class Call:
@@ -86,20 +88,27 @@ class Call:
         options = self.history.options
         if options.serialize:
             yield from self._wait_for_turn()
-        loaded, merged, view, window = yield from self._read(incoming, body)
+        loaded, merged, chosen = yield from self._read(incoming, body)
+        window = chosen.window
         repaired = Repaired([*window.rows, *merged.new], [])
         if needs_repair(repaired.rows):
             repaired = repair(repaired.rows, options.orphans)
             self._refuse_nothing(incoming, merged, repaired.rows)
-        rows = repaired.rows
-        self._prepared = Prepared(self.thread_id, self.history.algorithm, loaded, merged, view, window, repaired)
+        self._prepared = Prepared(self.thread_id, self.history.algorithm, loaded, merged, chosen, repaired)
         self.info.prepared = self._prepared
-        self.info.injected = self._count_injected(rows)
+        self.info.injected = self._count_injected(repaired.rows)
+        rows = self._prepared.sent_rows
         sent = self.surface.sent(
             [*merged.block, *window.head], rows, (self.server, body.get("model")), options.replay_reasoning
         )
+        plugins = self.history.manager.port.plugins
+        if plugins is not None:
+            yield from tell_context(plugins, self.thread_id, sent)
         if options.journal and not loaded.unread:
+            created = loaded.head is None
             self._journaled = yield from write_down(self.outbox.port, self.thread_id, self._input_turn())
+            if plugins is not None and created and self._journaled.version == 1:
+                yield from tell_stored(plugins, self.outbox.port, self.thread_id, [], created=True)
         self._started_at = perf_counter()
         return sent
 
@@ -127,7 +136,8 @@ class Call:
         if answer.wire is not None:
             rows.append(self._answer_row(answer, status, answer_id))
         changes = self._condition()
-        state = {**self._prepared.loaded.noted, **merged.state, **window.state, **self._prepared.recalibrated(answer)}
+        prepared = self._prepared
+        state = {**prepared.loaded.noted, **merged.state, **prepared.state, **prepared.recalibrated(answer)}
         # What was found without the thread's history says nothing of it.
         if state and not self._prepared.loaded.unread:
             changes["state"] = state
@@ -142,9 +152,9 @@ class Call:
             for row in rows[len(merged.block_to_store) :]:
                 row["turn_id"] = self._ours.turn_id
         self.info.message_ids = [row["id"] for row in rows]
-        view = self._prepared.view
-        chooser = self.history.algorithm
-        turn = Turn(self.thread_id, rows, changes, self.info, chooser=chooser, model=view.model, now=view.now or 0)
+        view, manager = self._prepared.view, self.history.manager
+        turn = Turn(self.thread_id, rows, changes, self.info, model=view.model, now=view.now or 0)
+        turn.chooser, turn.plugins = self.history.algorithm, manager.port.plugins
         turn.asynchronous = self.asynchronous
         turn.before = self._prepared.loaded.state
         return turn
@@ -220,7 +230,7 @@ class Call:
             self.leave()
             raise
 
-    def _read(self, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[_Chosen]:
+    def _read(self, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[_Read]:
         """The thread, what the call adds to it, and what of it is sent. A merge or a window may read on, too."""
         trouble = "waits for an earlier turn that could not be stored yet"
         try:
@@ -250,13 +260,17 @@ class Call:
             raise ThreadNotFoundError(f"Thread not found: {self.thread_id}; no such thread of this user")
         return (yield from load(reader, history.algorithm, n_incoming, model=model))
 
-    def _choose(self, loaded: Loaded, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[_Chosen]:
+    def _choose(self, loaded: Loaded, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[_Read]:
         history = self.history
         mode = self._ours.merge or history.options.merge
         merged = yield from merge(loaded, incoming, mode, self._rows_of, self._ours.turn_id)
         view = self._view(loaded, merged, body)
-        window = yield from choose_of_thread(history.algorithm, view, loaded, merged.history, merged.supersede_from)
-        return loaded, merged, view, window
+        if history.options.recall is None:
+            window = yield from choose_of_thread(history.algorithm, view, loaded, merged.history, merged.supersede_from)
+            return loaded, merged, Chosen(view, window)
+        user_id = self._scope.user_id if loaded.head is None else loaded.head.user_id
+        recalling = Recalling(history.options.recall, history.manager.port, self.thread_id, user_id)
+        return loaded, merged, (yield from recalling.choose(history.algorithm, view, loaded, merged))
 
     def _rows_of(self, drafts: Sequence[Draft]) -> list[MessageRow]:
         """Rows for messages that are stored for the first time."""
@@ -282,6 +296,7 @@ class Call:
             "block_seqs": prepared.block_seqs,
             "cut_seq": prepared.window.cut,
             "summary_id": prepared.summary_id,
+            "recalled_ids": prepared.recalled_ids,
             "sent_seqs": prepared.sent_seqs,
             "shortened_seqs": prepared.shortened_seqs,
             "brought": len(prepared.merged.new) or None,

@@ -19,6 +19,7 @@ from memexllm.history.manager import HistoryManager
 from memexllm.integrations.openai.info import ThreadNotGivenWarning
 from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
 from memexllm.integrations.openai.outbox import Outbox, outbox_of
+from memexllm.integrations.openai.recalling import Recall
 from memexllm.integrations.openai.wire import LEFT_OUT, ReplayReasoning
 
 OnMissingThread = Literal["create", "ignore", "error"]
@@ -54,6 +55,7 @@ class Options:
     journal: bool = False
     replay_reasoning: ReplayReasoning = "auto"
     inject: Inject = "auto"
+    recall: Recall | None = None
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from memexllm.algorithms.notes import WINDOWS, rebased
 from memexllm.core.errors import ConcurrencyError, MemexLLMError, StorageError
 from memexllm.core.flow import Flow, run
 from memexllm.core.models import Message
+from memexllm.core.plugins import Plugins
 from memexllm.core.wire import MessageRow
 from memexllm.history.compacting import Ahead
 from memexllm.history.editing import finish_message
@@ -31,6 +32,7 @@ from memexllm.history.observing import show_new
 from memexllm.history.settling import settled_by
 from memexllm.integrations.openai.info import HistoryInfo
 from memexllm.integrations.openai.turnstile import Turnstile
+from memexllm.storage._telling import tell_stored
 from memexllm.storage.port import StoragePort
 
 MAX_PENDING_TURNS = 1000
@@ -56,6 +58,7 @@ class Turn:
     before: Mapping[str, Any] | None = None
     """The thread's state as the call found it; its notes on windows rest on that."""
     asynchronous: bool = False
+    plugins: Plugins | None = None
     attempted: bool = False
 
     @property
@@ -198,6 +201,9 @@ class Outbox:
                 yield from show_new(port, turn.chooser, turn.thread_id, [row["id"] for row in turn.rows])
                 if turn.chooser is not None and turn.chooser.works_ahead:
                     self._ahead.start(turn.chooser, turn.thread_id, turn.model, turn.now, in_task=turn.asynchronous)
+            if turn.plugins is not None:
+                created = "create" in turn.changes and turn.info.version == 1
+                yield from tell_stored(turn.plugins, port, turn.thread_id, turn.rows, created=created)
         turn.info.saved = True
         turn.info.error = None
 

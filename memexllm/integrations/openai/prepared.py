@@ -12,11 +12,14 @@ from memexllm.algorithms.pipeline import STEPS
 from memexllm.algorithms.summary import SUMMARY
 from memexllm.core.calibration import recalibrated
 from memexllm.core.exchanges import Repaired
+from memexllm.core.wire import MessageRow
+from memexllm.history import explaining
 from memexllm.history.context import BLOCK, Block, Loaded, Window
 from memexllm.history.explain import Explanation
-from memexllm.history.explaining import Before, Chosen, explanation
+from memexllm.history.explaining import Before
 from memexllm.integrations.openai.answers import Answer
 from memexllm.integrations.openai.merge import Merged
+from memexllm.integrations.openai.recalling import Chosen, Recalled
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -27,9 +30,37 @@ class Prepared:
     algorithm: BaseAlgorithm
     loaded: Loaded
     merged: Merged
-    view: ContextView
-    window: Window
+    chosen: Chosen
     repaired: Repaired
+
+    @property
+    def view(self) -> ContextView:
+        return self.chosen.view
+
+    @property
+    def window(self) -> Window:
+        return self.chosen.window
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the choice changes in the thread's state."""
+        return {**self.window.state, **self.chosen.state}
+
+    @property
+    def recalled(self) -> Recalled | None:
+        """What is recalled, unless the message before which it stands could not be sent."""
+        recalled = self.chosen.recalled
+        there = recalled is not None and any(row["id"] == recalled.before for row in self.repaired.rows)
+        return recalled if there else None
+
+    @property
+    def recalled_ids(self) -> list[str] | None:
+        return None if self.recalled is None else self.recalled.ids
+
+    @property
+    def sent_rows(self) -> list[MessageRow]:
+        recalled = self.recalled
+        return self.repaired.rows if recalled is None else recalled.placed(self.repaired.rows)
 
     @property
     def summary_id(self) -> str | None:
@@ -78,7 +109,8 @@ class Prepared:
         seen = {row["id"]: row for row in (*loaded.rows, *self.window.rows)}
         rows = sorted(seen.values(), key=lambda row: row.get("seq", 0))
         n_seen = len(rows) + len(loaded.block.seqs)
-        chosen = Chosen(
+        recalled = self.recalled
+        chosen = explaining.Chosen(
             view=self.view,
             block=Block(),  # the call's own, in `view`, whether it was stored before or is new
             rows=rows,
@@ -89,8 +121,9 @@ class Prepared:
             not_read=0 if loaded.whole or loaded.head is None else max(0, loaded.head.message_count - n_seen),
             sent_before=self._sent_before(),
             same_block=not self.merged.block_to_store,
+            recalled=None if recalled is None else (recalled.before, recalled.row),
         )
-        return explanation(self.thread_id, self.algorithm, chosen)
+        return explaining.explanation(self.thread_id, self.algorithm, chosen)
 
     def _sent_before(self) -> Before | None:
         """What the call before sent: as this one, up to its answer, as long as the window has not moved."""

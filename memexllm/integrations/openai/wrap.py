@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from memexllm.algorithms.base import BaseAlgorithm
@@ -24,6 +24,7 @@ from memexllm.integrations.openai.client_history import (
 from memexllm.integrations.openai.duck import history_on_duck, shadowed
 from memexllm.integrations.openai.merge import MERGE_MODES, MergeMode
 from memexllm.integrations.openai.patches import is_sdk_client, warn_if_instrumented
+from memexllm.integrations.openai.recalling import Recall
 from memexllm.integrations.openai.wire import ReplayReasoning
 from memexllm.storage.opening import SETTING
 from memexllm.storage.port import StoragePort
@@ -106,6 +107,9 @@ class Wrapper:
                 f"{type(history.manager.storage).__name__} is asynchronous, and {type(client).__name__} is not; "
                 "wrap an AsyncOpenAI, or use a synchronous storage"
             )
+        recall = history.options.recall
+        if not asynchronous and recall is not None and (part := recall.asynchronous_part()) is not None:
+            raise ConfigurationError(f"recall searches with {part}, which is asynchronous; wrap an AsyncOpenAI")
         warn_if_instrumented(client)
         return wrapped(client, history)
 
@@ -139,6 +143,8 @@ class _Arguments(TypedDict, total=False):
     journal: bool
     replay_reasoning: ReplayReasoning
     inject: Inject
+    recall: Recall | None
+    plugins: Iterable[Any]
 
 
 @overload
@@ -165,6 +171,8 @@ def with_history(
     journal: bool = False,
     replay_reasoning: ReplayReasoning = "auto",
     inject: Inject = "auto",
+    recall: Recall | None = None,
+    plugins: Iterable[Any] = (),
 ) -> Any:
     """A client whose calls continue threads: `with_history(OpenAI(), storage="chat.db")`.
 
@@ -187,6 +195,9 @@ def with_history(
     - `journal`: what a call brings is stored before its request, with the status `pending`.
     - `replay_reasoning`: `"auto"` sends reasoning back only to the server and model family it came from.
     - `inject`: where history enters the SDK; `"auto"` is early when somebody has patched `create`.
+    - `recall`: with a `Recall`, what the window lost and what the user's other threads hold is searched, once a turn,
+      and what answers the question is sent just before it.
+    - `plugins`: are told of threads, messages and contexts; objects, classes, or names of installed ones.
     """
     if storage is None and history_manager is None and not os.environ.get(SETTING, "").strip():
         raise NoStorageError(
@@ -197,6 +208,9 @@ def with_history(
         raise ConfigurationError(
             "give either history_manager, which has a storage and an algorithm, or those themselves"
         )
+    told = tuple(plugins)
+    if history_manager is not None and told:
+        raise ConfigurationError("history_manager has its own plugins: history_manager.load_plugin() adds one")
     options = _checked(
         Options(
             thread_id,
@@ -209,10 +223,11 @@ def with_history(
             journal,
             replay_reasoning,
             inject,
+            recall,
         )
     )
     made: dict[bool, ClientHistory] = {}
-    manager_for = _managers(storage, algorithm, history_manager)
+    manager_for = _managers(storage, algorithm, history_manager, told)
 
     def history(asynchronous: bool) -> ClientHistory:
         found = made.get(asynchronous)
@@ -228,6 +243,7 @@ def _managers(
     storage: StorageLike | None,
     algorithm: BaseAlgorithm | None,
     given: HistoryManager | AsyncHistoryManager | None,
+    plugins: tuple[Any, ...],
 ) -> Callable[[bool], HistoryManager | AsyncHistoryManager]:
     """A manager for clients of either kind: the one that was given, or one made. A wrong URL is refused at once."""
     if given is not None:
@@ -237,12 +253,16 @@ def _managers(
     def manager(asynchronous: bool) -> HistoryManager | AsyncHistoryManager:
         stored = stored_at(asynchronous)
         use_async = asynchronous or StoragePort(stored).asynchronous
-        return (AsyncHistoryManager if use_async else HistoryManager)(stored, algorithm or DEFAULT_ALGORITHM)
+        kind = AsyncHistoryManager if use_async else HistoryManager
+        return kind(stored, algorithm or DEFAULT_ALGORITHM, plugins=plugins)
 
     return manager
 
 
 def _checked(options: Options) -> Options:
+    recall: Any = options.recall
+    if recall is not None and not isinstance(recall, Recall):
+        raise ConfigurationError(f"recall is a Recall(...), not {type(recall).__name__}")
     for name, choices in _CHOICES.items():
         value = getattr(options, name)
         if value not in choices:

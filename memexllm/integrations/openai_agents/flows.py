@@ -30,6 +30,7 @@ from memexllm.integrations.openai_agents.grouping import (
     newest_whole,
     open_run_of,
 )
+from memexllm.storage._telling import tell_stored
 from memexllm.storage.port import Reader
 
 # Of those who write at the same time, one gets through each time.
@@ -61,7 +62,12 @@ class Place:
         return [row_of(draft, self.manager.id_source(), now) for draft in new]
 
     def append(self, rows: Sequence[MessageRow], changes: dict[str, Any]) -> Flow[None]:
-        yield self.manager.port.append_messages(self.thread_id, rows, changes)
+        port = self.manager.port
+        version = yield port.append_messages(self.thread_id, rows, changes)
+        if port.plugins is not None:
+            yield from tell_stored(
+                port.plugins, port, self.thread_id, rows, created="create" in changes and version == 1
+            )
 
 
 def window(place: Place) -> Flow[list[Item]]:

@@ -1,4 +1,4 @@
-"""A local server that speaks the OpenAI API, chat completions and responses, for tests, demos and offline work.
+"""A local server for tests, demos and offline work: it speaks the OpenAI API (chat completions, responses, embeddings).
 
 `with OpenAIServer() as server: OpenAI(base_url=server.base_url, api_key="local")`
 """
@@ -7,6 +7,7 @@ from memexllm.testing.server.brain import reply_from_history
 from memexllm.testing.server.outcomes import (
     Answer,
     Drop,
+    EmbeddingOutcome,
     Failed,
     Gate,
     Hold,
@@ -16,10 +17,11 @@ from memexllm.testing.server.outcomes import (
     Slow,
     StreamError,
     Turnstile,
+    Vectors,
     Waitable,
 )
 from memexllm.testing.server.reasoning_rules import ReasoningDialect
-from memexllm.testing.server.received import ChatRequest, ReceivedRequest, ResponsesRequest
+from memexllm.testing.server.received import ChatRequest, EmbeddingRequest, ReceivedRequest, ResponsesRequest
 from memexllm.testing.server.server import OpenAIServer
 from memexllm.testing.server.usage import Encode
 
@@ -28,6 +30,7 @@ __all__ = [
     "ReceivedRequest",
     "ChatRequest",
     "ResponsesRequest",
+    "EmbeddingRequest",
     "Outcome",
     "Answer",
     "ServerError",
@@ -40,6 +43,8 @@ __all__ = [
     "Turnstile",
     "Waitable",
     "Reply",
+    "Vectors",
+    "EmbeddingOutcome",
     "ReasoningDialect",
     "Encode",
     "reply_from_history",

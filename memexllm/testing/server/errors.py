@@ -11,15 +11,24 @@ from memexllm.testing.server.outcomes import ServerError
 class InvalidRequestError(Exception):
     """The request is answered with 400, or 404, and does not use up a planned outcome."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.code = code
         self.status = status
+        self.kind = kind
 
     def as_outcome(self) -> ServerError:
-        return ServerError(self.status, self.message, type="invalid_request_error", param=self.param, code=self.code)
+        return ServerError(self.status, self.message, type=self.kind, param=self.param, code=self.code)
 
 
 # status: (message, type, code)

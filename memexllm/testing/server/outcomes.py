@@ -191,6 +191,25 @@ class Failed:
     answer: Answer | str | Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Vectors:
+    """The embeddings of one request, as the server makes them, or `embeddings` in place of them.
+
+    `n` answers short: only so many of them, over HTTP 200. `backwards` lists them from the last to the first, each with
+    its own index.
+    """
+
+    embeddings: Sequence[Sequence[float]] | None = None
+    _: KW_ONLY
+    n: int | None = None
+    backwards: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """More top-level fields of the answer; `data`, `model` and `usage` can be replaced here."""
+
+
+EmbeddingOutcome: TypeAlias = Vectors | ServerError | Drop | Hold | Slow
+"""What can be done with a request for embeddings; `then` of a `Hold` or `Slow` is None, a `ServerError` or a `Drop`."""
+
 Outcome: TypeAlias = Answer | ServerError | Drop | StreamError | Hold | Slow | Failed
 """What can be done with one request."""
 Reply: TypeAlias = Outcome | str | Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What came in: the request as it was on the wire, and its reading as a chat request."""
+"""What came in: the request as it was on the wire, and its reading as a request of each API."""
 
 from __future__ import annotations
 
@@ -115,6 +115,36 @@ class ResponsesRequest:
     @property
     def as_chat(self) -> ChatRequest:
         return ChatRequest(chat_body(self.body, [*self.earlier, *self.items]), self.headers, self)
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """A request for embeddings."""
+
+    body: JSONObject
+    headers: dict[str, str]
+
+    @property
+    def model(self) -> str:
+        return string_at(self.body, "model")
+
+    @property
+    def inputs(self) -> list[str | list[int]]:
+        """What each embedding is of, in order: texts, or lists of tokens."""
+        value = self.body.get("input")
+        if not is_list(value):
+            return [value] if isinstance(value, str) else []
+        return [value] if value and isinstance(value[0], int) else value
+
+    @property
+    def dimensions(self) -> int | None:
+        """None: the model's."""
+        value = self.body.get("dimensions")
+        return value if isinstance(value, int) else None
+
+    @property
+    def encoding_format(self) -> str:
+        return string_at(self.body, "encoding_format") or "float"
 
 
 def text_of(message: JSONObject) -> str:

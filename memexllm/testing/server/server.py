@@ -16,14 +16,15 @@ from memexllm.testing.server.body_rules import check_chat_body, check_headers
 from memexllm.testing.server.brain import reply_from_history
 from memexllm.testing.server.chat import ChatCompletions
 from memexllm.testing.server.delivery import Delivery, error_delivery, json_delivery
+from memexllm.testing.server.embeddings import Embeddings, checked_outcomes
 from memexllm.testing.server.errors import InvalidRequestError
 from memexllm.testing.server.item_store import ItemStore
 from memexllm.testing.server.jsontypes import JSONObject, is_object
 from memexllm.testing.server.listener import Listener, OnStatus
-from memexllm.testing.server.outcomes import Answer, Reply, ServerError
+from memexllm.testing.server.outcomes import Answer, EmbeddingOutcome, Reply, ServerError
 from memexllm.testing.server.output_items import ItemIds
 from memexllm.testing.server.reasoning_rules import ReasoningDialect
-from memexllm.testing.server.received import ChatRequest, ReceivedRequest, ResponsesRequest
+from memexllm.testing.server.received import ChatRequest, EmbeddingRequest, ReceivedRequest, ResponsesRequest
 from memexllm.testing.server.responses import Responses
 from memexllm.testing.server.responses_rules import checked_request
 from memexllm.testing.server.stored import RESPONSES_PATH, StoredThings
@@ -33,6 +34,7 @@ from memexllm.testing.server.wire import WireRequest
 _BASE_PATH = "/v1"
 # The second is what an Azure client asks for when `origin` is its endpoint.
 _CHAT_PATH = re.compile(r"/v1/chat/completions|/openai/(?:v1|deployments/[^/]+)/chat/completions")
+_EMBEDDINGS_PATH = re.compile(r"/v1/embeddings|/openai/(?:v1|deployments/[^/]+)/embeddings")
 _MODELS_PATH = re.compile(r"/v1/models(?:/(.+))?")
 
 
@@ -48,6 +50,8 @@ class OpenAIServer:
 
     Responses are stored unless they say `store=False`, and can be fetched, deleted and continued
     (`previous_response_id`, `conversation`). Models named like those that reason put a reasoning item first.
+
+    Embeddings are lexical: texts are near that share words. They have the dimensions of OpenAI's models, or else 384.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class OpenAIServer:
         ids = ItemIds()
         self._responses = Responses(reply, self._meter, clock, self._store, ids)
         self._stored = StoredThings(self._store, ids, clock)
+        self._embeddings = Embeddings(self._meter)
         self._plan: deque[Reply] = deque()
         self._requests: list[ReceivedRequest] = []
         self._request_numbers = itertools.count(1)
@@ -125,9 +130,21 @@ class OpenAIServer:
         """The input items of the newest Responses request; `IndexError` before the first."""
         return self.responses_requests[-1].items
 
+    @property
+    def embedding_requests(self) -> list[EmbeddingRequest]:
+        return [
+            EmbeddingRequest(request.body, request.headers)
+            for request in self._requests
+            if request.method == "POST" and _is(_EMBEDDINGS_PATH, request.path)
+        ]
+
     def plan(self, *outcomes: Reply) -> None:
         """Queues what happens to the next valid requests of either API, one outcome each; a retry is a request too."""
         self._plan.extend(outcomes)
+
+    def plan_embeddings(self, *outcomes: EmbeddingOutcome) -> None:
+        """As `plan`, for requests for embeddings, which use up nothing of the other plan."""
+        self._embeddings.plan.extend(checked_outcomes(outcomes))
 
     def answer(
         self,
@@ -155,6 +172,7 @@ class OpenAIServer:
         """Forgets the requests, the plan, the prompt cache and stored responses; ids go on counting."""
         self._requests.clear()
         self._plan.clear()
+        self._embeddings.plan.clear()
         self._meter.clear()
         self._store.clear()
 
@@ -198,6 +216,9 @@ class OpenAIServer:
             if request.method == "POST" and _is(RESPONSES_PATH, request.path):
                 checked = checked_request(_given(body, "model and input"), request.headers, self._store)
                 return self._responses.delivery(checked, self._next_planned())
+            if request.method == "POST" and _is(_EMBEDDINGS_PATH, request.path):
+                given = _given(body, "model and input")
+                return self._embeddings.delivery(EmbeddingRequest(given, request.headers))
             stored = self._stored.delivery(request.method, request.path.partition("?")[0], body)
             if stored is not None:
                 return stored

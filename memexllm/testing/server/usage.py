@@ -135,6 +135,10 @@ class TokenMeter:
             "total_tokens": n_input + n_output,
         }
 
+    def embedding_tokens(self, inputs: Sequence[str | list[int]]) -> list[int]:
+        """The tokens of each input."""
+        return [self._count(given) if isinstance(given, str) else len(given) for given in inputs]
+
     def _prompt(self, model: str, prompt: str) -> tuple[int, int]:
         """The number of tokens, and how many of them a cache would have had."""
         n_prompt, blocks = self._tokens(prompt)

@@ -1,0 +1,114 @@
+"""Long-term memory in SQLite, 100,000 records of ten users: `python -m benchmarks.memory`.
+
+The floor of a search is the product of the user's matrix with the query in bare NumPy, and the ten best of it. Vectors
+are drawn at random, of 384 dimensions; no model is asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._pairs import Batch, measured
+from memexllm import MemoryManager, MemoryRecord
+
+DIMENSIONS = 384
+N_USERS, N_OF_EACH, BATCH = 10, 10_000, 1_000
+
+
+class RandomEmbeddings:
+    """A vector drawn anew for each text."""
+
+    dimensions = DIMENSIONS
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+
+    def embed(self, text: str) -> Any:
+        return self._random.standard_normal(DIMENSIONS, dtype="float32")
+
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        return self._random.standard_normal((len(texts), DIMENSIONS), dtype="float32")
+
+
+def fill(memory: MemoryManager) -> None:
+    for start in range(0, N_USERS * N_OF_EACH, BATCH):
+        memory.add_many(
+            [
+                MemoryRecord(f"record {n}", user_id=f"user {n % N_USERS}", metadata={"lang": "en" if n % 3 else "de"})
+                for n in range(start, start + BATCH)
+            ]
+        )
+
+
+def floor() -> Batch:
+    random = np.random.default_rng(1)
+    matrix = random.standard_normal((N_OF_EACH, DIMENSIONS), dtype="float32")
+
+    def search(n_operations: int) -> None:
+        for _ in range(n_operations):
+            scores = matrix @ random.standard_normal(DIMENSIONS, dtype="float32")
+            np.argpartition(-scores, 10)[:10].tolist()
+
+    return search
+
+
+def searching(memory: MemoryManager, **filters: Any) -> Batch:
+    def search(n_operations: int) -> None:
+        for _ in range(n_operations):
+            memory.search("anything", **filters)
+
+    return search
+
+
+def adding_and_searching(memory: MemoryManager) -> Batch:
+    numbers = itertools.count()
+
+    def add_and_search(n_operations: int) -> None:
+        for _ in range(n_operations):
+            memory.add(f"new {next(numbers)}", user_id="user 3")
+            memory.search("anything", user_id="user 3")
+
+    return add_and_search
+
+
+def wall_ms(batch: Batch, n: int) -> str:
+    taken: list[float] = []
+    for _ in range(n):
+        started_at = time.perf_counter()
+        batch(1)
+        taken.append((time.perf_counter() - started_at) * 1000)
+    return f"{sorted(taken)[n // 2]:7.2f} ms median, {min(taken):6.2f} ms least"
+
+
+def main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        MemoryManager(Path(folder) / "memory.db", embeddings=RandomEmbeddings()) as memory,
+    ):
+        started_at = time.process_time()
+        fill(memory)
+        print(f"adding {memory.count():,} in batches of {BATCH:,}: {time.process_time() - started_at:.1f} s of CPU")
+        started_at = time.perf_counter()
+        memory.search("anything", user_id="user 3")
+        print(f"first search of a user: {(time.perf_counter() - started_at) * 1000:.0f} ms")
+        contestants = {
+            "bare NumPy": floor(),
+            "search": searching(memory, user_id="user 3"),
+            "search, kind=": searching(memory, user_id="user 3", kind="fact"),
+            "search, metadata=": searching(memory, user_id="user 3", metadata={"lang": "de"}),
+            "add and search": adding_and_searching(memory),
+        }
+        cpu = measured(contestants, n_rounds=10, n_operations=5)
+        for name, batch in contestants.items():
+            print(f"{name:20} {wall_ms(batch, 30)}; CPU {cpu[name].minimum / 1000:6.2f} ms least")
+
+
+if __name__ == "__main__":
+    main()
