@@ -10,12 +10,16 @@ variables:
 
 Ours stores what a call stores: the question and the answer with its `CallInfo`, as `Message`s made beforehand. Times
 are wall times, because a server's work is another process's; neither waits for the disk.
+
+Forks are of whole threads of 100 and 100,000 messages; what a fork costs afterwards is an append to one and a read of
+its newest 20, over the same of a thread that is none.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -29,6 +33,7 @@ from memexllm.storage import SQLStorage
 from tests.sql_servers import Running, sql_servers
 
 LENGTHS = (10, 1_000, 100_000)
+FORKED = (100, 100_000)
 _TABLES = """
     CREATE TABLE IF NOT EXISTS raw_threads (id TEXT PRIMARY KEY, version BIGINT NOT NULL, updated_at BIGINT NOT NULL);
     CREATE TABLE IF NOT EXISTS raw_messages (
@@ -125,6 +130,40 @@ def compare(connection: psycopg.Connection[Any], storage: SQLStorage, length: in
     print("  messages over raw select:       ", ratio(found["read_messages()"], found["raw select"]))
 
 
+def forking(storage: SQLStorage, thread: str, places: count[int]) -> Batch:
+    def fork(n_operations: int) -> None:
+        for _ in range(n_operations):
+            storage.fork_thread(thread, f"fork {next(places)}")
+
+    return fork
+
+
+def compare_forks(storage: SQLStorage) -> None:
+    places = count()
+    for length in FORKED:
+        messages = [Message(TEXT, "user", seq=seq) for seq in range(length)]
+        storage.save_thread(Thread(f"to fork of {length}", messages=messages))
+    print("forks")
+    found = measured(
+        {f"fork of {length:,}": forking(storage, f"to fork of {length}", places) for length in FORKED},
+        n_rounds=50,
+        n_operations=3,
+        clock=time.perf_counter_ns,
+    )
+    for name, samples in found.items():
+        print(line(name, samples))
+    names = {"thread": f"to fork of {FORKED[-1]}", "fork": "measured fork"}
+    storage.fork_thread(names["thread"], names["fork"])
+    for what, make in (("newest 20", partial(our_read, wire=True)), ("append", our_append)):
+        found = measured(
+            {name: make(storage, thread) for name, thread in names.items()},
+            n_rounds=100,
+            n_operations=3,
+            clock=time.perf_counter_ns,
+        )
+        print(f"  {what} of a fork over a thread's:", ratio(found["fork"], found["thread"]))
+
+
 def main() -> None:
     (server,) = [each for each in sql_servers() if each.id == "postgres"]
     with ExitStack() as stack:
@@ -136,6 +175,7 @@ def main() -> None:
         storage = stack.enter_context(SQLStorage(url, table_prefix="benchmark_"))
         for length in LENGTHS:
             compare(connection, storage, length)
+        compare_forks(storage)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,24 @@
-"""Forks in a SQL database: the messages are copied inside the server, in one transaction."""
+"""Forks in a SQL database: a pointer into the parent's log, one small write whatever the thread's length.
+
+As in SQLite (`_sqlite_forking.py`), what is small is copied, inside the server: a fork of few messages, and the logs
+with few messages of their own between a fork of a fork and what it reads. So chains stay short.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import sqlalchemy as sa
-
 from memexllm.core.models import Thread
 from memexllm.storage._defaults import unknown_message, unknown_thread
 from memexllm.storage._forking import fork_head, refuse_superseded, taken
+from memexllm.storage._sql_chains import Level, Log, copy_rows, count_live, locked_chain, rows_of
 from memexllm.storage._sql_operation import Operation, Recovered
-from memexllm.storage._sql_transaction import Log, Transaction
+from memexllm.storage._sql_transaction import Transaction
+
+COPIED = 32
+"""So many messages are copied rather than pointed at."""
+LONGEST_CHAIN = 16
 
 
 def fork_thread(
@@ -26,14 +33,22 @@ def fork_thread(
         if tx.find_log(new_id) is not None:
             raise taken(new_id)
         next_seq = log.next_seq if last_seq is None else last_seq + 1
-        made = tx.insert_thread(head, next_seq, 0)
-        _copy(tx, log, made, next_seq)
-        n_live = log.message_count if last_seq is None else _count_live(tx, made)
-        kept = n_live if max_messages is None else min(n_live, max_messages)
-        if kept < n_live:
-            tx.drop_oldest(made, kept)
-        tx.note(made, message_count=kept)
-        return head.changed(messages=[], partial=True, stored_messages=kept, place=made.id)
+        chain = locked_chain(tx, log, next_seq - 1)
+        n_live = log.message_count if last_seq is None else _count_live(tx, chain, log, last_seq)
+        first = 0
+        if max_messages is not None and n_live > max_messages:
+            n_live = max_messages
+            for (seq,) in rows_of(tx, chain, [], live=True, newest=True, limit=1, offset=max_messages - 1):
+                first = seq
+        # Another user's thread must not depend on what becomes of this one's, nor the other way round.
+        apart = first > 0 or head.user_id != parent.user_id
+        n_copied = len(chain) if apart else _n_to_copy(tx, chain)
+        read = chain[n_copied] if n_copied < len(chain) else None
+        made = tx.insert_thread(head, next_seq, n_live, read)
+        copy_rows(tx, chain[:n_copied], made.rows, first)
+        if read is not None and read.log_id == log.id:
+            tx.note(log, shared_seq=max(read.high, -1 if log.shared_seq is None else log.shared_seq))
+        return head.changed(messages=[], partial=True, stored_messages=n_live, place=made.id)
 
     operation = Operation("fork thread", "write", fork)
 
@@ -52,20 +67,22 @@ def _seq_of(tx: Transaction, thread_id: str, log: Log, message_id: str) -> int |
         raise unknown_message(thread_id, message_id)
     seq, superseded = found
     refuse_superseded(thread_id, message_id, superseded=superseded)
-    c = tx.tables.messages.c
-    later = tx.execute(sa.select(c.seq).where(c.log_id == log.id, c.seq > seq).limit(1)).fetchone()
-    return None if later is None else seq
+    later = rows_of(tx, locked_chain(tx, log), [], seq, limit=1)
+    return seq if later else None
 
 
-def _copy(tx: Transaction, log: Log, made: Log, next_seq: int) -> None:
-    messages = tx.tables.messages
-    c = messages.c
-    columns = [c.log_id, c.seq, c.superseded, c.wire_text, c.extra_text, c.tokens_text]
-    rows = sa.select(sa.literal(made.id, c.log_id.type), *columns[1:]).where(c.log_id == log.id, c.seq < next_seq)
-    tx.execute(messages.insert().from_select(columns, rows))
+def _count_live(tx: Transaction, chain: list[Level], log: Log, last_seq: int) -> int:
+    """The live messages up to a seq, counted on the shorter side of it."""
+    if last_seq < log.next_seq // 2:
+        return count_live(tx, chain)
+    return log.message_count - count_live(tx, locked_chain(tx, log), last_seq)
 
 
-def _count_live(tx: Transaction, log: Log) -> int:
-    c = tx.tables.messages.c
-    counted = sa.select(sa.func.count()).where(c.log_id == log.id, c.superseded == 0)
-    return int(tx.execute(counted).scalar_one())
+def _n_to_copy(tx: Transaction, chain: list[Level]) -> int:
+    """How many logs of the chain, nearest first, are copied and not read."""
+    room = COPIED
+    for n_copied, level in enumerate(chain):
+        room -= len(rows_of(tx, [level], [], limit=room + 1))
+        if room < 0:
+            return n_copied if len(chain) - n_copied < LONGEST_CHAIN else len(chain) - 1
+    return len(chain)

@@ -19,13 +19,14 @@ from memexllm.storage._defaults import (
 )
 from memexllm.storage._listing import ListQuery
 from memexllm.storage._rows import Encoded, decode_messages, decode_wire, positions, with_seq
+from memexllm.storage._sql_chains import Log, claim, drop_covered
 from memexllm.storage._sql_changes import Bounds, Changes
 from memexllm.storage._sql_forking import fork_thread as fork_thread
 from memexllm.storage._sql_listing import read_page
 from memexllm.storage._sql_operation import Operation, Recovered
 from memexllm.storage._sql_quick import append as append_at_once
 from memexllm.storage._sql_quick import can_append
-from memexllm.storage._sql_transaction import Log, Transaction
+from memexllm.storage._sql_transaction import Transaction
 from memexllm.storage._sql_words import index
 from memexllm.storage.base import checked_message_limit, refuse_partial
 
@@ -163,8 +164,10 @@ def replace_message(
         if found is None:
             raise unknown_message(thread_id, message_id)
         seq, superseded = found
+        claim(tx, log, [(seq, seq)])
         tx.delete_messages(log, seq)
         tx.insert_messages(log, [seq], [encoded])
+        drop_covered(tx, log, seq)
         if seq < log.searchable and not encoded.superseded:
             index(tx, log.id, log.user, [(seq, with_seq(encoded.wire_text, seq), encoded.extra_text)])
         if state:

@@ -13,6 +13,7 @@ from memexllm.core import jsontext
 from memexllm.storage._defaults import resolve_new
 from memexllm.storage._rows import Encoded, parsed
 from memexllm.storage._sql_changes import Changes
+from memexllm.storage._sql_schema import BEYOND
 from memexllm.storage._sql_transaction import Transaction, inside
 
 
@@ -41,6 +42,7 @@ def append(tx: Transaction, thread_id: str, encoded: Sequence[Encoded], n_live: 
     }
     if changes.counts:
         values["at"] = inside(changes.counts)
+        values["lowest"] = min(values["at"], default=BEYOND)
         values["noted"] = [jsontext.dumps(list(changes.counts[seq])) for seq in values["at"]]
     if changes.state:
         seen = tx.fetched(tx.sql.seen, {"thread": values["thread"]})

@@ -23,7 +23,8 @@ WITH moved AS (
         AND (CAST(:user AS VARCHAR) IS NULL OR log.user_id = :user)
         AND (CAST(:expected AS BIGINT) IS NULL OR log.version = :expected)
         AND (SELECT value FROM {meta} WHERE name = 'format') = '{format}'{unchanged}
-    RETURNING log.id, log.next_seq - :added AS first, log.version
+    RETURNING log.id AS n, CASE WHEN log.parent_id IS NULL THEN log.id ELSE -log.id END AS id,
+        log.next_seq - :added AS first, log.version
 ), added AS (
     INSERT INTO {messages} (log_id, seq, superseded, wire_text, extra_text, tokens_text)
     SELECT moved.id, moved.first + place - 1, old, '{{"seq"\\:' || (moved.first + place - 1) || ',' || wire,
@@ -39,9 +40,12 @@ _COUNTED = """, counted AS (
     WHERE earlier.log_id = moved.id AND earlier.seq = noted.seq
 )"""
 
+# What forks read, or a fork, is counted step by step.
+_OWN = """
+        AND coalesce(log.fork_seq, -1) < :lowest AND coalesce(log.shared_seq, -1) < :lowest"""
 _UNCHANGED = " AND log.write_id = :seen"
 _STATED = """, stated AS (
-    UPDATE {threads} AS changed SET state = :state FROM moved WHERE changed.n = moved.id
+    UPDATE {threads} AS changed SET state = :state FROM moved WHERE changed.n = moved.n
 )"""
 _SEEN = """
 SELECT thread.state, log.write_id, log.next_seq FROM {threads} AS thread JOIN {logs} AS log ON log.id = thread.n
@@ -59,7 +63,7 @@ def quick_statement(tables: Tables, *, counted: bool, stated: bool) -> sa.TextCl
         _APPEND.format(
             **names,
             format=FORMAT,
-            unchanged=_UNCHANGED if stated else "",
+            unchanged=(_UNCHANGED if stated else "") + (_OWN if counted else ""),
             counted=_COUNTED.format(**names) if counted else "",
             stated=_STATED.format(**names) if stated else "",
         )

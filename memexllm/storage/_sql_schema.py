@@ -5,8 +5,8 @@
   filters (`lookup_of`). Names lie as `_sql_names.py` says.
 - `logs`: where messages lie, with what changes on every write. `next_seq` is what the next message gets; `write_id`
   tells which write came last, so that one whose answer was lost is recognised; up to `searchable` messages are in the
-  full-text index. A fork's log names its parent and the last seq it reads from it (`hidden`: seqs of the parent that
-  the fork has superseded).
+  full-text index. A fork's log names its parent and the last seq it reads from it; `shared_seq` is the last that forks
+  may read from this one (`_sql_chains.py`).
 - `messages`: by log and seq, so a thread's messages lie side by side. `wire_text` and `extra_text` are JSON texts (see
   `_rows.py`), `tokens_text` is `[count, encoding]`.
 - `words`: the full-text index (PostgreSQL, MySQL), derived from the messages; see `_sql_search.py`.
@@ -77,7 +77,7 @@ class Tables:
             sa.Column("searchable", _BIG, nullable=False),
             sa.Column("parent_id", _BIG),
             sa.Column("fork_seq", _BIG),
-            sa.Column("hidden", _TEXT),
+            sa.Column("shared_seq", _BIG),
         )
         self._index("logs_by_update", logs.c.updated_at, logs.c.id)
         self._index("logs_of_user", logs.c.user_id, logs.c.updated_at, logs.c.id, where=logs.c.user_id.is_not(None))

@@ -18,10 +18,11 @@ from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message
 from memexllm.storage._rows import decode_messages
 from memexllm.storage._searching import Query, ranked
+from memexllm.storage._sql_chains import chain_of, rows_of, runs_of
 from memexllm.storage._sql_names import read
 from memexllm.storage._sql_operation import Operation
 from memexllm.storage._sql_transaction import Transaction, joined
-from memexllm.storage._sql_words import condition, index, log_term, runs_of, user_term, words_of
+from memexllm.storage._sql_words import condition, index, log_term, user_term, words_of
 
 MESSAGES_AT_ONCE = 2000
 """How many messages one transaction indexes; their threads' writers wait for it."""
@@ -32,6 +33,7 @@ _REACH = 12
 _BESIDE = 2
 """How many on each side are ranked with it: its neighbours, and theirs, by which their length is judged."""
 _PASSES = 1000
+_TEXTS = ["superseded", "tokens_text", "wire_text", "extra_text"]
 
 
 class Scope(NamedTuple):
@@ -60,31 +62,44 @@ def search(
 def catch_up(tx: Transaction, scope: Scope) -> bool:
     """Index what waits, at most `MESSAGES_AT_ONCE` messages of it; whether that was all."""
     logs, messages = tx.tables.logs, tx.tables.messages
-    # One after the other in the same order, as all who lock several do.
-    waiting = _behind(tx, scope).order_by(logs.c.id).limit(_LOGS_AT_ONCE)
+    # From the newest on, as all who lock several do: forks before what they read.
+    waiting = _behind(tx, scope).order_by(logs.c.id.desc()).limit(_LOGS_AT_ONCE)
     of = None if tx.sql.dialect.is_mysql else logs
     room = MESSAGES_AT_ONCE
     rows = tx.execute(waiting.with_for_update(of=of)).fetchall()
-    for log_id, next_seq, searchable, user in rows:
+    for log_id, next_seq, searchable, user, parent_id in rows:
         if room <= 0:
             return False
         upto = min(next_seq, searchable + room)
         room -= max(1, upto - searchable)
-        live = (
-            sa.select(messages.c.seq, messages.c.wire_text, messages.c.extra_text)
-            .where(messages.c.log_id == log_id, messages.c.seq >= searchable, messages.c.seq < upto)
-            .where(messages.c.superseded == 0)
-        )
-        index(tx, log_id, user, tx.execute(live).fetchall())
+        if parent_id is None:
+            live = (
+                sa.select(messages.c.seq, messages.c.wire_text, messages.c.extra_text)
+                .where(messages.c.log_id == log_id, messages.c.seq >= searchable, messages.c.seq < upto)
+                .where(messages.c.superseded == 0)
+            )
+            index(tx, log_id, user, tx.execute(live).fetchall())
+        else:
+            index(tx, log_id, user, _live_of_fork(tx, log_id, searchable, upto))
         tx.execute(logs.update().where(logs.c.id == log_id).values(searchable=upto))
         if upto < next_seq:
             return False
     return len(rows) < _LOGS_AT_ONCE
 
 
+def _live_of_fork(tx: Transaction, log_id: int, low: int, high: int) -> list[Any]:
+    """(seq, wire_text, extra_text)"""
+    while True:
+        chain = chain_of(tx, log_id) or []
+        rows = rows_of(tx, chain, ["wire_text", "extra_text"], low - 1, high, live=True)
+        # Its own log is locked, those above it are not.
+        if chain_of(tx, log_id) == chain:
+            return [(seq, *texts) for *texts, seq in rows]
+
+
 def _behind(tx: Transaction, scope: Scope) -> Any:
     logs = tx.tables.logs
-    found = sa.select(logs.c.id, logs.c.next_seq, logs.c.searchable, logs.c.user_id)
+    found = sa.select(logs.c.id, logs.c.next_seq, logs.c.searchable, logs.c.user_id, logs.c.parent_id)
     return _in_scope(tx, found.where(logs.c.next_seq > logs.c.searchable), scope)
 
 
@@ -152,12 +167,25 @@ def _stretches(tx: Transaction, candidates: dict[int, list[int]]) -> list[tuple[
     wanted = [sa.and_(c.log_id == log, c.seq.in_([seq for run in runs for seq in run])) for log, runs in chosen.items()]
     found = sa.select(c.log_id, c.seq, c.superseded, c.tokens_text, c.wire_text, c.extra_text).where(sa.or_(*wanted))
     rows = {(row[0], row[1]): row[2:] for row in tx.execute(found)}
+    logs = tx.tables.logs
+    forks = sa.select(logs.c.id).where(logs.c.id.in_(list(chosen)), logs.c.parent_id.is_not(None))
+    for log in tx.execute(forks).scalars().all():
+        rows |= _rows_of_fork(tx, log, chosen[log])
     stretches: list[tuple[str, list[Message]]] = []
     for log in sorted(chosen):
         for run in chosen[log]:
             texts = joined([rows[log, seq] for seq in run if (log, seq) in rows], wire=False)
             stretches.append((ids[log], decode_messages(ids[log], texts)))
     return stretches
+
+
+def _rows_of_fork(tx: Transaction, log: int, runs: list[list[int]]) -> dict[tuple[int, int], Any]:
+    chain = chain_of(tx, log) or []
+    rows: dict[tuple[int, int], Any] = {}
+    for run in runs:
+        found = rows_of(tx, chain, _TEXTS, run[0] - 1, run[-1] + 1)
+        rows.update({(log, seq): texts for *texts, seq in found})
+    return rows
 
 
 def _with_neighbours(tx: Transaction, words: sa.Table, candidates: dict[int, list[int]]) -> dict[int, list[list[int]]]:

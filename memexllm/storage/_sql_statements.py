@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -16,6 +16,13 @@ from memexllm.storage._sql_quick_statement import quick_statement, seen_statemen
 from memexllm.storage._sql_schema import Tables
 
 _PSYCOPG = psycopg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+
+
+class Statement(NamedTuple):
+    """A query, and its text for psycopg."""
+
+    query: Any
+    text: str
 
 
 class Statements:
@@ -37,6 +44,9 @@ class Statements:
                 logs.c.write_id,
                 logs.c.searchable,
                 logs.c.user_id,
+                logs.c.parent_id,
+                logs.c.fork_seq,
+                logs.c.shared_seq,
                 self.format.scalar_subquery(),
             )
             .select_from(threads.join(logs, logs.c.id == threads.c.n))
@@ -77,6 +87,10 @@ class Statements:
         }
         self.seen = _text(seen_statement(tables))
         self._reads: dict[tuple[bool, bool, bool, bool], sa.Select[Any]] = {}
+
+    def prepared(self, statement: Any) -> Statement:
+        """For `Transaction.fetch`, to be kept; its values are named and there are no lists among them."""
+        return Statement(statement, _text(statement) if self.dialect.name == "postgresql" else "")
 
     def between(self, log: Any) -> list[sa.ColumnElement[bool]]:
         """The messages of a log with seqs between `low` and `high`, both exclusive."""

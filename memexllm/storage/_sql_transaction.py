@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -15,8 +15,9 @@ from memexllm.core.models import Thread
 from memexllm.core.moments import micros_now, to_micros
 from memexllm.storage import _sql_names as names
 from memexllm.storage._rows import Encoded, decode_wire, head_of, parsed, with_marks, with_seq
+from memexllm.storage._sql_chains import Level, Log, chain_of, claim, detach, locked_chain, release, rows_of, runs_of
 from memexllm.storage._sql_schema import BEYOND, FORMAT, lookup_of
-from memexllm.storage._sql_statements import Statements
+from memexllm.storage._sql_statements import Statement, Statements
 
 if TYPE_CHECKING:
     Result = sa.CursorResult[*tuple[Any, ...]]
@@ -27,20 +28,6 @@ _NEVER_TOO_LARGE, _STATEMENT_BYTES = 500_000, 10_000
 """Characters of a text that no server refuses; room for the rest of the statement."""
 _LOOK_BACK = (20, 500)
 """How many of the newest messages are looked at for one of a given id, at first and then again and again."""
-
-
-@dataclass(slots=True)
-class Log:
-    """A thread's log, locked until the transaction ends."""
-
-    id: int
-    next_seq: int
-    message_count: int
-    version: int
-    write_id: int
-    searchable: int
-    user: str | None
-    """The key of its user."""
 
 
 class Transaction:
@@ -72,25 +59,30 @@ class Transaction:
             raise wrong_format(found_format)
         return Log(*fields)
 
-    def insert_thread(self, thread: Thread, next_seq: int, message_count: int) -> Log:
-        """The thread's row with an empty log."""
+    def insert_thread(self, thread: Thread, next_seq: int, message_count: int, read: Level | None = None) -> Log:
+        """The thread's row with a log that is empty, or reads another one."""
         fields = self.fields_of(thread)
-        inserted = self.execute(
-            self.sql.insert_log,
-            {
-                "user_id": fields["user_id"],
-                "next_seq": next_seq,
-                "message_count": message_count,
-                "version": thread.version,
-                "write_id": self.write_id,
-                "updated_at": to_micros(thread.updated_at),
-                "searchable": 0,
-            },
+        parent_id, fork_seq = (None, None) if read is None else (read.log_id, read.high)
+        log_id = self.insert_log(
+            user_id=fields["user_id"],
+            next_seq=next_seq,
+            message_count=message_count,
+            version=thread.version,
+            updated_at=to_micros(thread.updated_at),
+            parent_id=parent_id,
+            fork_seq=fork_seq,
         )
-        log_id: Any = inserted.inserted_primary_key and inserted.inserted_primary_key[0]
         named = self.sql.name(thread.id)
         self.execute(self.sql.insert_thread, {**fields, "n": log_id, "id": named.key, "whole_id": named.whole})
-        return Log(log_id, next_seq, message_count, thread.version, self.write_id, 0, fields["user_id"])
+        log = Log(log_id, next_seq, message_count, thread.version, self.write_id, 0, fields["user_id"])
+        log.parent_id, log.fork_seq = parent_id, fork_seq
+        return log
+
+    def insert_log(self, **values: Any) -> int:
+        given = {"write_id": self.write_id, "updated_at": self.now, "searchable": 0, **values}
+        inserted = self.execute(self.sql.insert_log, given).inserted_primary_key
+        log_id: Any = inserted and inserted[0]
+        return int(log_id)
 
     def fields_of(self, thread: Thread) -> dict[str, Any]:
         """Columns of a thread's row, without its id."""
@@ -115,6 +107,8 @@ class Transaction:
 
     def replace_thread(self, log: Log, thread: Thread, next_seq: int, message_count: int) -> None:
         """The thread's fields anew, and none of its messages."""
+        if log.is_shared:
+            detach(self, log, BEYOND)
         self.delete_messages(log)
         fields = self.fields_of(thread)
         self.set_thread(log, fields)
@@ -139,6 +133,9 @@ class Transaction:
         if "metadata" in given:
             fields |= self.metadata_fields(given["metadata"])
         if "user_id" in given:
+            if log.is_shared:
+                # Another user's thread must not depend on what becomes of this one's.
+                detach(self, log)
             fields |= self.user_fields(given["user_id"])
             changed = {"user_id": fields["user_id"], "searchable": 0}
             self._forget_words(log, lambda _: sa.true())
@@ -168,9 +165,15 @@ class Transaction:
         self.execute(self.sql.set_state, {"log": log.id, "state": jsontext.dumps(state, "state")})
 
     def delete_thread(self, log: Log) -> None:
-        self.delete_messages(log)
         threads, logs = self.tables.threads, self.tables.logs
         self.execute(threads.delete().where(threads.c.n == log.id))
+        if log.is_shared:
+            locked_chain(self, log)
+            self._forget_words(log, lambda _: sa.true())
+            self.note(log, next_seq=0, message_count=0, searchable=0, user_id=None)
+            release(self, log.id)
+            return
+        self.delete_messages(log)
         self.execute(logs.delete().where(logs.c.id == log.id))
 
     # Messages.
@@ -178,7 +181,7 @@ class Transaction:
     def insert_messages(self, log: Log, seqs: Iterable[int], encoded: Sequence[Encoded]) -> None:
         rows = [
             {
-                "log_id": log.id,
+                "log_id": log.rows,
                 "seq": seq,
                 "superseded": int(each.superseded),
                 "wire_text": with_seq(each.wire_text, seq),
@@ -214,13 +217,17 @@ class Transaction:
         def wanted(seq: sa.ColumnElement[int]) -> Any:
             return sa.or_(sa.false() if tail is None else seq >= max(tail, 0), seq.in_(single))
 
-        changed = self.tables.messages.update().where(c.log_id == log.id, c.superseded == 0, wanted(c.seq))
+        claim(self, log, runs_of(single))
+        if tail is not None:
+            claim(self, log, [(max(tail, 0), BEYOND)])
+        changed = self.tables.messages.update().where(c.log_id == log.rows, c.superseded == 0, wanted(c.seq))
         self._forget_words(log, wanted)
         return self.execute(changed.values(superseded=1)).rowcount
 
     def note_counts(self, log: Log, counts: Mapping[int, tuple[int, str]]) -> None:
         c = self.tables.messages.c
-        noted = self.tables.messages.update().where(c.log_id == log.id, c.seq == bindparam("at"))
+        claim(self, log, runs_of(inside(counts)))
+        noted = self.tables.messages.update().where(c.log_id == log.rows, c.seq == bindparam("at"))
         values = [{"at": seq, "tokens_text": jsontext.dumps(list(counts[seq]))} for seq in inside(counts)]
         if values:
             self.execute(noted.values(tokens_text=bindparam("tokens_text")), values)
@@ -228,16 +235,13 @@ class Transaction:
     def drop_oldest(self, log: Log, keep: int) -> None:
         """Delete what lies before the newest `keep` live messages."""
         c = self.tables.messages.c
-        first_kept = (
-            sa.select(c.seq)
-            .where(*self.sql.between(sa.literal(log.id, c.log_id.type)), c.superseded != sa.literal_column("1"))
-            .order_by(c.log_id.desc(), c.seq.desc())
-            .limit(1)
-            .offset(keep - 1)
-        )
-        seq = self.execute(first_kept, {"low": -1, "high": BEYOND}).scalar_one_or_none()
-        if seq is not None:
-            self.execute(self.tables.messages.delete().where(c.log_id == log.id, c.seq < seq))
+        chain = locked_chain(self, log)
+        oldest = rows_of(self, chain, [], live=True, newest=True, limit=1, offset=keep - 1)
+        if oldest:
+            seq = oldest[0][0]
+            if log.is_shared:
+                detach(self, log, seq)
+            self.execute(self.tables.messages.delete().where(c.log_id == log.rows, c.seq < seq))
             self._forget_words(log, lambda each: each < seq)
 
     def delete_messages(self, log: Log, seq: int | None = None) -> None:
@@ -247,7 +251,7 @@ class Transaction:
         def wanted(each: Any) -> Any:
             return sa.true() if seq is None else each == seq
 
-        self.execute(self.tables.messages.delete().where(c.log_id == log.id, wanted(c.seq)))
+        self.execute(self.tables.messages.delete().where(c.log_id == log.rows, wanted(c.seq)))
         self._forget_words(log, wanted)
 
     def find_message(self, thread_id: str, log: Log, message_id: str, within: int = BEYOND) -> tuple[int, bool] | None:
@@ -255,28 +259,18 @@ class Transaction:
 
         Newest first: what is replaced is nearly always the thread's last message.
         """
-        c = self.tables.messages.c
+        chain = locked_chain(self, log)
         at_once, high = _LOOK_BACK[0], BEYOND
         while True:
-            found = (
-                sa.select(c.seq, c.superseded, c.wire_text)
-                .where(*self.sql.between(sa.literal(log.id, c.log_id.type)))
-                .order_by(c.log_id.desc(), c.seq.desc())
-                .limit(at_once)
-            )
-            rows = self.execute(found, {"low": -1, "high": high}).fetchall()
-            for row, wire in zip(rows, decode_wire(thread_id, ",".join([row[2] for row in rows])), strict=True):
+            rows = rows_of(self, chain, ["superseded", "wire_text"], high=high, newest=True, limit=at_once)
+            texts = ",".join([wire_text for _, wire_text, _ in rows])
+            for (superseded, _, seq), wire in zip(rows, decode_wire(thread_id, texts), strict=True):
                 if wire["id"] == message_id:
-                    return row[0], bool(row[1])
+                    return seq, bool(superseded)
             within -= len(rows)
             if len(rows) < at_once or within <= 0:
                 return None
-            at_once, high = _LOOK_BACK[1], rows[-1][0]
-
-    def has_message(self, log: Log, seq: int, message_id: str) -> bool:
-        c = self.tables.messages.c
-        text = self.execute(sa.select(c.wire_text).where(c.log_id == log.id, c.seq == seq)).scalar_one_or_none()
-        return text is not None and decode_wire("", text)[0]["id"] == message_id
+            at_once, high = _LOOK_BACK[1], rows[-1][-1]
 
     # Reads.
 
@@ -301,12 +295,35 @@ class Transaction:
             "low": -1 if after is None else max(-1, min(after, BEYOND)),
             "high": BEYOND if before is None else max(-1, min(before, BEYOND)),
         }
+        read = partial(self._read_rows, bounds, limit, wire=wire, live=live, newest=newest)
+        rows = read() or self._rows_of_fork(thread_id, bounds, limit, wire=wire, live=live, newest=newest)
+        return joined(read() if rows is None else rows, wire=wire)
+
+    def _read_rows(self, bounds: Mapping[str, Any], limit: int | None, *, wire: bool, live: bool, newest: bool) -> Any:
         if self.on_psycopg:
-            return joined(self.fetched(self.sql.read_text(wire, live, newest, limit), bounds), wire=wire)
+            return self.fetched(self.sql.read_text(wire, live, newest, limit), bounds)
         statement = self.sql.read(wire=wire, live=live, newest=newest, limited=limit is not None)
-        if limit is not None:
-            bounds["limit"] = limit
-        return joined(self.execute(statement, bounds).fetchall(), wire=wire)
+        return self.execute(statement, bounds if limit is None else {**bounds, "limit": limit}).fetchall()
+
+    def _rows_of_fork(
+        self, thread_id: str, bounds: Mapping[str, Any], limit: int | None, *, wire: bool, live: bool, newest: bool
+    ) -> list[Any] | None:
+        """None when the thread was a fork and is none any more."""
+        what = ["superseded", "tokens_text", "wire_text", *([] if wire else ["extra_text"])]
+        chain = chain_of(self, thread_id)
+        while chain is not None and len(chain) > 1:
+            low, high = bounds["low"], bounds["high"]
+            rows = rows_of(self, chain, what, low, high, live=live, newest=newest, limit=limit)
+            # A read is not in a transaction: what the logs of the chain hold moves when they change.
+            before, chain = chain, chain_of(self, thread_id)
+            if chain == before:
+                return [row[:-1] for row in rows]
+        return [] if chain is None else None
+
+    def fetch(self, statement: Statement, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        if self.on_psycopg:
+            return self.fetched(statement.text, values)
+        return self.execute(statement.query, values).fetchall()
 
     def fetched(self, statement: str, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """Rows by the driver itself: what SQLAlchemy does beside it takes as long as PostgreSQL's part."""

@@ -107,14 +107,3 @@ def condition(words: sa.Table, query: Query, mark: str | None, *, on_postgresql:
     wanted = quoted if mark is None else f"+{mark} +({quoted})"
     fits = match(words.c.terms, against=wanted).in_boolean_mode()
     return fits, fits
-
-
-def runs_of(seqs: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of the stretches that these seqs lie in."""
-    runs: list[tuple[int, int]] = []
-    for seq in sorted(set(seqs)):
-        if runs and seq == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], seq)
-        else:
-            runs.append((seq, seq))
-    return runs

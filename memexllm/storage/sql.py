@@ -161,7 +161,7 @@ class SQLStorage(BaseStorage):
     def fork_thread(
         self, thread_id: str, new_id: str, *, at: str | None = None, create: Mapping[str, Any] | None = None
     ) -> Thread:
-        """`BaseStorage.fork_thread` by a copy inside the server, in one transaction."""
+        """`BaseStorage.fork_thread` by a pointer: one small write, whatever the thread's length."""
         made: Thread = self._run(self._operations.fork_thread(thread_id, new_id, at, create, self.max_messages))
         return made
 

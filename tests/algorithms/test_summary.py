@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ def test_one_call_of_the_summariser_for_each_move_and_the_budget_holds_at_any_lo
 
 
 def hangs() -> str:
-    time.sleep(0.5)
+    threading.Event().wait(20)
     return "too late"
 
 
@@ -137,12 +138,12 @@ FAILURES: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_loses_nothing_and_is_said_without_what_was_said(name: str, caplog: pytest.LogCaptureFixture) -> None:
     summarizer = Summarizer(FAILURES[name])
-    thread = Thread(SummaryAlgorithm(summarizer, BUDGET, timeout_s=0.05))
+    thread = Thread(SummaryAlgorithm(summarizer, BUDGET, timeout_s=0.5 if name == "hangs" else 30))
     with caplog.at_level(logging.WARNING):
         while not summarizer.given:
             started = time.perf_counter()
             plan = thread.call()
-    assert time.perf_counter() - started < 0.4
+    assert time.perf_counter() - started < 10
     assert plan.head == []
     assert "could not be made" in caplog.text
     assert "secret" not in caplog.text
@@ -212,7 +213,7 @@ async def test_an_async_summariser_that_will_not_be_cancelled_does_not_block_a_c
     await manager.add_messages("t", [Message("word " * 40, "user") for _ in range(40)])
     started = time.perf_counter()
     window = await manager.context("t")
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 4
     assert window
     released.set()
     await asyncio.sleep(0)
