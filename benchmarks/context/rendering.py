@@ -13,10 +13,12 @@ from typing import Any
 
 from memexllm.core import vocabularies
 from memexllm.core.tokens import PRIMING as PRIMING
+from memexllm.core.tokens import TokenCounter
 
 Tokens = tuple[int, ...]
 Prompt = tuple[Tokens, ...]
 
+_COUNTER = TokenCounter("gpt-4o")
 _OPEN, _SEPARATOR, _CLOSE, _CALL = -1, -2, -3, -4
 
 
@@ -49,11 +51,11 @@ def _any(message_json: str) -> Tokens:
     message = json.loads(message_json)
     *tokens, close = _plain(message["role"], message.get("content") or "")
     for call in message.get("tool_calls") or ():
-        # PER_MESSAGE of its own, as the counter has it.
-        tokens += (_CALL, _CALL, _CALL)
-        for part in (call["function"]["name"], call["function"]["arguments"], call["id"]):
-            tokens += text_tokens(part)
-    for name in ("tool_call_id", "name"):
-        if name in message:
-            tokens += text_tokens(message[name]) if name == "tool_call_id" else (_CALL, *text_tokens(message[name]))
-    return (*tokens, close)
+        for part in (call["function"]["name"], call["function"]["arguments"]):
+            tokens += (_CALL, *text_tokens(part))
+    if "name" in message:
+        tokens += (_CALL, *text_tokens(message["name"]))
+    # The rest is what the counter has for the framing of calls and results.
+    framing = _COUNTER.count_message(message) - len(tokens) - 1
+    assert framing >= 0, message
+    return (*tokens, *[_CALL] * framing, close)

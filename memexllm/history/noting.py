@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from memexllm.algorithms.notes import WINDOWS, rebased
+from memexllm.algorithms.pipeline import STEPS
+from memexllm.algorithms.summary import SUMMARY
 from memexllm.core.errors import ConcurrencyError
 from memexllm.core.flow import Flow
 from memexllm.storage.port import Reader, StoragePort
@@ -23,18 +25,22 @@ def keep_state(
 ) -> Flow[bool]:
     """Write `change`, which was made to the state `before`, over whatever the thread's state is now.
 
-    With it the token counts that were made for it, by seq.
+    A summary, which may say what was taken back meanwhile, is written only to the version it was compared with, and the
+    token counts by seq with it. The rest is a matter of places: it is written without a new version of the thread, for
+    looking at a thread changes nothing of what was said.
     """
-    noted = {"counts": counts} if counts else {}
     for attempt in range(_ATTEMPTS):
         reader = yield from port.read(thread_id)
         if reader is None or not still_wanted(reader):
             return False
         now = rebased(change, before, reader.head.state)
-        if WINDOWS not in now:
+        if not now:
             return False
+        if not any(map(_summarises, (now.get(WINDOWS) or {}).values())):
+            yield port.patch_thread(thread_id, state=now)
+            return True
+        changes = {"state": now, "expected_version": reader.head.version, **({"counts": counts} if counts else {})}
         try:
-            changes = {"state": now, "expected_version": reader.head.version, **noted}
             yield port.append_messages(thread_id, [], changes)
         except ConcurrencyError:
             if attempt == _ATTEMPTS - 1:
@@ -42,3 +48,7 @@ def keep_state(
         else:
             return True
     return False
+
+
+def _summarises(note: Mapping[str, Any]) -> bool:
+    return any(SUMMARY in each for each in (note, *(note.get(STEPS) or {}).values()))

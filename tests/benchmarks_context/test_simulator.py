@@ -21,7 +21,7 @@ from benchmarks.context.workloads import MADE, Wire, agent, chat, longchat
 from memexllm import MemoryStorage, Message, TokenWindowAlgorithm, with_history
 from memexllm.core.exchanges import needs_repair
 from memexllm.core.tokens import TokenCounter
-from memexllm.testing.server import OpenAIServer
+from memexllm.testing.server import Answer, OpenAIServer
 from tests.openai.talking import sdk_client
 
 SHORT = chat().first(150)
@@ -137,7 +137,9 @@ def test_sliding_in_one_mark_is_the_sliding_window() -> None:
 
 def test_the_transport_in_memory_is_sent_what_a_server_is() -> None:
     workload = SHORT.first(60)
-    answers = iter([str(call.answer["content"]) for call in workload.calls])
+    # The transport in memory reports no usage, so the server's says nothing either.
+    unknown = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    answers = iter([Answer(str(call.answer["content"]), usage=unknown) for call in workload.calls])
     received: list[list[Wire]] = []
     with OpenAIServer(lambda request: next(answers)) as server, sdk_client(server) as api:
         algorithm = TokenWindowAlgorithm(2_000, keep=0.5)
