@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import pwd
 import re
@@ -22,8 +23,6 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from typing import Any, Self
-
-from sqlalchemy import make_url
 
 from tests.servers import WITHOUT, left_out
 
@@ -45,7 +44,7 @@ class SQLServer:
     def __str__(self) -> str:
         if self.missing:
             return f"{self.id}: MISSING, {self.missing}"
-        return f"{self.id}: {self.version or make_url(self.url).render_as_string(hide_password=True)}"
+        return f"{self.id}: {self.version or _parsed(self.url).render_as_string(hide_password=True)}"
 
 
 @functools.cache
@@ -231,3 +230,8 @@ def _found(name: str, binary: str) -> SQLServer:
     if match is None:
         return SQLServer(name, missing=f"{binary} does not say its version: {said!r}")
     return SQLServer(name, version=match[1], binary=binary)
+
+
+def _parsed(url: str) -> Any:
+    # Not every environment in which tests run has SQLAlchemy.
+    return importlib.import_module("sqlalchemy").make_url(url)
