@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 from typing import Any
-
-import redis
 
 from memexllm.core.models import Message, Thread
 from memexllm.storage import AsyncBaseStorage, BaseStorage
@@ -46,7 +45,8 @@ class JSONRedisStorage(BaseStorage):
 
     def __init__(self, url: str, prefix: str, max_messages: int | None = None) -> None:
         super().__init__(max_messages=max_messages)
-        self.client: Any = redis.Redis.from_url(url)
+        # Not every environment in which these classes are used has the redis package.
+        self.client: Any = importlib.import_module("redis").Redis.from_url(url)
         self.prefix = prefix
 
     def save_thread(self, thread: Thread) -> None:
