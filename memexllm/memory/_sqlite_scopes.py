@@ -1,7 +1,8 @@
-"""Vectors of one user (or of everyone) as one matrix, read from the file once and added to afterwards.
+"""Vectors of one user (or of everyone) as one matrix, read from the file once and brought up to date afterwards.
 
-A search within a scope is then one product of a matrix and a vector. A scope that is larger than the memory it may
-take is read through, chunk by chunk, for each search.
+A search within a scope is then one product of a matrix and a vector, and its filters are decided by columns of what the
+records hold (`_sqlite_columns.py`). A scope that is larger than the memory it may take is read through, chunk by chunk,
+for each search.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from memexllm.memory._sqlite_columns import Columns, is_column
+from memexllm.memory._sqlite_filters import where
+from memexllm.memory._sqlite_rows import matching_numbers
 from memexllm.memory.embeddings.vectors import numpy_for
+from memexllm.memory.filters import Filter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,10 +47,15 @@ class _Scope:
     size: int
     ns: NDArray[np.int64]
     vectors: NDArray[np.float32]
+    columns: Columns = field(default_factory=Columns)
+
+    @property
+    def matrix_bytes(self) -> int:
+        return int(self.ns.nbytes + self.vectors.nbytes)
 
     @property
     def n_bytes(self) -> int:
-        return int(self.ns.nbytes + self.vectors.nbytes)
+        return self.matrix_bytes + self.columns.n_bytes
 
 
 class Scopes:
@@ -61,14 +71,30 @@ class Scopes:
         with self._lock:
             self._scopes.clear()
 
-    def scores(self, db: Any, moment: Moment, vector: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The numbers of the scope's records in order, and the similarity of each with the vector."""
+    def scores(
+        self, db: Any, moment: Moment, vector: Any, wanted: Filter
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The numbers of the scope's records that match, in order, and the similarity of each with the vector."""
         scope = self._known(db, moment) or self._loaded(db, moment)
         if scope is not None:
-            return scope.ns[: scope.size], scope.vectors[: scope.size] @ vector
-        chunks = [(ns, vectors @ vector) for ns, vectors in self._chunks(_rows(db, moment), moment.dimensions)]
-        concatenate = self._numpy.concatenate
-        return concatenate([ns for ns, _ in chunks]), concatenate([scores for _, scores in chunks])
+            ns, scores = scope.ns[: scope.size], scope.vectors[: scope.size] @ vector
+        else:
+            chunks = [(ns, vectors @ vector) for ns, vectors in self._chunks(_rows(db, moment), moment.dimensions)]
+            concatenate = self._numpy.concatenate
+            ns, scores = concatenate([ns for ns, _ in chunks]), concatenate([scores for _, scores in chunks])
+        in_columns = tuple(each for each in wanted.conditions if scope is not None and is_column(each))
+        if scope is not None and in_columns:
+            room = self._max_bytes - scope.matrix_bytes
+            kept = scope.columns.matching(db, moment.owner, moment.version, ns, in_columns, room)
+            ns, scores = ns[kept], scores[kept]
+            with self._lock:
+                self._make_room()
+        rest = tuple(each for each in wanted.conditions if each not in in_columns)
+        if rest:
+            numbers = matching_numbers(db, where(Filter(rest), moment.owner))
+            _, kept, _ = self._numpy.intersect1d(ns, numbers, assume_unique=True, return_indices=True)
+            ns, scores = ns[kept], scores[kept]
+        return ns, scores
 
     def _known(self, db: Any, moment: Moment) -> _Scope | None:
         with self._lock:
@@ -78,15 +104,18 @@ class Scopes:
             self._scopes.move_to_end(moment.owner)
         if scope.version == moment.version:
             return scope
-        added = list(self._chunks(_rows(db, moment, scope.version), moment.dimensions))
-        if any(ns[0] <= scope.ns[scope.size - 1] for ns, _ in added):
-            return None
+        written = list(self._chunks(_rows(db, moment, scope.version), moment.dimensions))
+        last = scope.ns[scope.size - 1]
         with self._lock:
-            scope = replace(scope, version=moment.version)
-            for ns, vectors in added:
-                scope = self._extended(scope, ns, vectors)
-            self._keep(moment.owner, scope)
-        return scope
+            # Somebody else may have brought the same arrays up to another moment meanwhile.
+            brought = scope if self._scopes.get(moment.owner) is scope else _apart(scope)
+            for ns, vectors in written:
+                is_new = ns > last
+                brought = self._changed(brought, scope, ns[~is_new], vectors[~is_new])
+                brought = self._extended(brought, ns[is_new], vectors[is_new])
+            brought = replace(brought, version=moment.version)
+            self._keep(moment.owner, brought)
+        return brought
 
     def _loaded(self, db: Any, moment: Moment) -> _Scope | None:
         size = _size(db, moment.owner)
@@ -103,6 +132,16 @@ class Scopes:
         empty = self._numpy.empty
         ns, vectors = empty(size, "int64"), empty((size, moment.dimensions), "float32")
         return _Scope(moment.version, 0, ns, vectors)
+
+    def _changed(self, scope: _Scope, before: _Scope, ns: Any, vectors: Any) -> _Scope:
+        """With these vectors in the place of those they had; whoever reads the scope of `before` goes on with them."""
+        places = self._numpy.searchsorted(scope.ns[: before.size], ns)
+        if self._numpy.array_equal(scope.vectors[places], vectors):
+            return scope
+        if scope.vectors is before.vectors:
+            scope = _apart(scope)
+        scope.vectors[places] = vectors
+        return scope
 
     def _extended(self, scope: _Scope, ns: Any, vectors: Any) -> _Scope:
         """Rows behind a scope's last are nobody's yet: who reads an older scope of the same arrays never sees them."""
@@ -123,6 +162,9 @@ class Scopes:
             return
         self._scopes[owner] = scope
         self._scopes.move_to_end(owner)
+        self._make_room()
+
+    def _make_room(self) -> None:
         total = sum(each.n_bytes for each in self._scopes.values())
         while total > self._max_bytes:
             total -= self._scopes.popitem(last=False)[1].n_bytes
@@ -142,6 +184,11 @@ class Scopes:
     def _arrays(self, ns: list[int], blobs: list[bytes], dimensions: int) -> tuple[Any, Any]:
         rows = self._numpy.frombuffer(b"".join(blobs), dtype="<f4")
         return self._numpy.array(ns, "int64"), rows.reshape(len(ns), dimensions)
+
+
+def _apart(scope: _Scope) -> _Scope:
+    """With arrays of its own."""
+    return replace(scope, ns=scope.ns.copy(), vectors=scope.vectors.copy())
 
 
 def _rows(db: Any, moment: Moment, since: int | None = None) -> sqlite3.Cursor:

@@ -4,7 +4,7 @@
   be added to, because vectors went away or were replaced. `dimensions` is the length of all vectors, NULL for none.
 - `memory_owners`: one row a user who ever had a record (NULL: records of nobody), with the same two numbers for his.
 - `memory_records`: `n` is the order of adding. `identity` is `MemoryRecord.identity()`; `changed` is the version that
-  last wrote the record's vector. `metadata` is JSON. Times are microseconds since 1970.
+  last wrote the record. `metadata` is JSON. Times are microseconds since 1970.
 - `memory_vectors`: unit vectors of little-endian float32, apart from the records so that lists do not read them.
 - `memory_new_vectors`: those of an embedding anew that is under way, or was broken off.
 """

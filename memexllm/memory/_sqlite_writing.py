@@ -49,17 +49,16 @@ def replace(db: Any, records: Sequence[MemoryRecord], vectors: Mapping[int, Any]
     version = _next_version(db)
     # Two records may take each other's text, and no two may say the same in between.
     db.executemany("UPDATE memory_records SET identity = ? WHERE n = ?", [(f"of {n}", n) for n, _, _ in rows])
-    for place, (n, owner, _) in enumerate(rows):
+    for place, (n, _, _) in enumerate(rows):
         db.execute(
-            "UPDATE memory_records SET identity = ?, text = ?, kind = ?, agent_id = ?, thread_id = ?, metadata = ?, "
-            "created_at = ?, updated_at = ? WHERE n = ?",
-            (identities[place], *_columns(records[place]), n),
+            "UPDATE memory_records SET identity = ?, changed = ?, text = ?, kind = ?, agent_id = ?, thread_id = ?, "
+            "metadata = ?, created_at = ?, updated_at = ? WHERE n = ?",
+            (identities[place], version, *_columns(records[place]), n),
         )
         if place in vectors:
             db.execute("UPDATE memory_vectors SET vector = ? WHERE n = ?", (_blob(vectors[place]), n))
-            db.execute("UPDATE memory_records SET changed = ? WHERE n = ?", (version, n))
             db.execute("DELETE FROM memory_new_vectors WHERE n = ?", (n,))
-            db.execute("UPDATE memory_owners SET version = ? WHERE n = ?", (version, owner))
+    db.executemany("UPDATE memory_owners SET version = ? WHERE n = ?", {(version, owner) for _, owner, _ in rows})
     return Written([record.id for record in records])
 
 

@@ -28,7 +28,8 @@ OPERATORS = frozenset({"eq", "ne", "any", "all", "gt", "gte", "lt", "lte"})
 RANGES = frozenset({"gt", "gte", "lt", "lte"})
 TEXT_FIELDS = ("id", "user_id", "agent_id", "thread_id", "kind")
 TIME_FIELDS = ("created_at", "updated_at")
-_MISSING: Any = object()
+MISSING: Any = object()
+"""What `value_below` finds where there is no such key."""
 
 
 class Filters(TypedDict, total=False):
@@ -58,8 +59,8 @@ class Condition:
     def accepts(self, value: Any) -> bool:
         """Whether the value found at `path` is as wanted."""
         if self.operator == "ne":
-            return value is _MISSING or not same_json(value, self.operand)
-        if value is _MISSING:
+            return value is MISSING or not same_json(value, self.operand)
+        if value is MISSING:
             return False
         if self.operator in RANGES:
             return _in_range(self.operator, value, self.operand)
@@ -72,7 +73,7 @@ class Condition:
         return all(found)
 
     def accepts_metadata(self, metadata: Mapping[str, Any]) -> bool:
-        return self.accepts(_below(metadata, self.path[1:]))
+        return self.accepts(value_below(metadata, self.path[1:]))
 
 
 @dataclass(frozen=True)
@@ -181,15 +182,16 @@ def _micros(name: str, value: Any, operator: str) -> int:
 
 def _value(record: MemoryRecord, path: tuple[str, ...]) -> Any:
     if path[0] == "metadata":
-        return _below(record.metadata, path[1:])
+        return value_below(record.metadata, path[1:])
     value = getattr(record, path[0])
     return to_micros(value) if isinstance(value, datetime) else value
 
 
-def _below(value: Any, keys: tuple[str, ...]) -> Any:
+def value_below(value: Any, keys: tuple[str, ...]) -> Any:
+    """What the JSON object holds at these keys, one below the other."""
     for key in keys:
         if not isinstance(value, dict) or key not in value:
-            return _MISSING
+            return MISSING
         value = value[key]
     return value
 

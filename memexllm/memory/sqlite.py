@@ -17,7 +17,6 @@ from memexllm.memory._sqlite_rows import (
     COLUMNS,
     FROM,
     count,
-    matching_numbers,
     of_numbers,
     owner_of,
     page,
@@ -98,10 +97,7 @@ class SQLiteVectorDatabase(EmbeddingVectorDatabase):
             if moment is None:
                 return _NOTHING
             check_dimensions(moment.dimensions, len(vector), repr(self.path))
-            ns, scores = self._scopes.scores(db, moment, vector)
-            if wanted.without("user_id").conditions:
-                kept = self._numpy.searchsorted(ns, matching_numbers(db, where_in(db, wanted)))
-                ns, scores = ns[kept], scores[kept]
+            ns, scores = self._scopes.scores(db, moment, vector, wanted.without("user_id"))
             best, total = best_places(scores, limit, offset, min_score)
             return Found(of_numbers(db, [(int(ns[place]), float(scores[place])) for place in best]), total)
 

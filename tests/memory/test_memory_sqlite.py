@@ -16,8 +16,18 @@ from memexllm import MemoryManager
 from memexllm.core.errors import DimensionMismatchError, MemexLLMError
 from memexllm.memory import InMemoryVectorDatabase, MemoryRecord, SQLiteVectorDatabase
 from memexllm.memory.embeddings import HashingEmbeddings
+from memexllm.memory.filters import parsed_filters
 
 WORDS = ("tea", "bread", "dog", "tide", "salt", "lamp")
+HELD: tuple[dict[str, Any], ...] = ({}, {"n": 1}, {"n": 2.5, "tags": ["a", "b"]}, {"n": {"m": "x"}}, {"n": None})
+WISHES: tuple[dict[str, Any], ...] = (
+    {},
+    {"kind": "fact", "agent_id": {"eq": None}},
+    {"metadata": {"n": {"gte": 1}}},
+    {"metadata": {"n": {"ne": 1}, "tags": {"any": ["a"]}}},
+    {"metadata": {"n": {"m": "x"}}, "agent_id": "a"},
+    {"metadata": {"n": None}, "created_at": {"gt": "2020-01-01"}},
+)
 SCALE = int(os.environ.get("MEMEXLLM_TEST_SCALE", "1"))
 
 
@@ -41,24 +51,52 @@ def test_two_managers_on_one_file_see_what_one_in_memory_sees(tmp_path: Path, se
         writer, action = rng.choice(files), rng.random()
         if action < 0.5 or not known:
             user_id = rng.choice(["ada", "bob", None])
-            record = MemoryRecord(f"{' '.join(rng.choices(WORDS, k=3))} {step}", user_id=user_id)
+            text, held = f"{' '.join(rng.choices(WORDS, k=3))} {step}", rng.choice(HELD)
+            record = MemoryRecord(text, user_id=user_id, metadata=held, agent_id=rng.choice(["a", None]))
             for memory in (writer, model):
                 memory.add_many([record])
             known.append(record)
-        elif action < 0.65:
+        elif action < 0.6:
+            record, held = rng.choice(known), rng.choice(HELD)
+            for memory in (writer, model):
+                memory.update(record.id, metadata=held)
+        elif action < 0.7:
             record, text = rng.choice(known), f"{' '.join(rng.choices(WORDS, k=3))} {step}"
             for memory in (writer, model):
                 memory.update(record.id, text=text)
-        elif action < 0.75:
+        elif action < 0.8:
             record = known.pop(rng.randrange(len(known)))
             for memory in (writer, model):
                 assert memory.delete(record.id) is True
-        wishes: list[dict[str, Any]] = [{}, {"user_id": "ada"}, {"user_id": "bob"}, {"kind": "fact"}]
-        reader, filters = rng.choice(files), rng.choice(wishes)
+        whose: list[dict[str, Any]] = [{}, {"user_id": "ada"}, {"user_id": "bob"}, {"user_id": {"ne": "ada"}}]
+        reader, filters = rng.choice(files), {**rng.choice(whose), **rng.choice(WISHES)}
         assert sorted(found(reader, **filters)) == sorted(found(model, **filters))
         assert [record.id for record in reader.list(**filters)] == [record.id for record in model.list(**filters)]
     for memory in files:
         memory.close()
+
+
+def test_a_search_sees_the_file_as_it_was_when_it_began(tmp_path: Path) -> None:
+    """A vector that changes, and rows that come, while an older state is read: nothing of it reaches the older one."""
+    memory = opened(tmp_path / "memory.db")
+    memory.add_many([MemoryRecord(f"tea {n}", id=str(n), metadata={"n": n % 2}) for n in range(80)])
+    database = memory.vector_database
+    memory.search("tea", metadata={"n": 1})
+    wanted = parsed_filters({"metadata": {"n": 1}})
+    query = database.embeddings.embed("tea")
+
+    def older(db: Any) -> Any:
+        moment = database._moment(db, None)
+        before = [part.copy() for part in database._scopes.scores(db, moment, query, wanted)]
+        memory.update("1", text="bread")
+        memory.update("2", metadata={"n": 1})
+        memory.add("more tea", metadata={"n": 1})
+        assert memory.search("tea", metadata={"n": 1}).total == 42
+        return before, database._scopes.scores(db, moment, query, wanted)
+
+    before, after = database._connections.snapshot("test", older)
+    assert [part.tolist() for part in before] == [part.tolist() for part in after]
+    memory.close()
 
 
 def test_an_open_database_notices_that_all_was_embedded_again(tmp_path: Path) -> None:
