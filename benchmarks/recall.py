@@ -7,6 +7,9 @@ thread whose turns have a `name`; a session's turns follow one another by a minu
 With `--vectors` the same is asked of `MessageRecall`, with the vectors in the folder's `minilm.npz` (for each dialogue
 `NAME_turns` and `NAME_questions`, in order): the two searches fused, without and with the weight of names.
 
+And it is asked what a fused search takes at 10,000 messages, the dialogues said again and again: in one thread, among
+a user's 100 threads, and of everybody.
+
 Recall@k is the mean share of a question's evidence among the first k hits; hit@k the share of questions with any of it;
 MRR the mean of 1 / place of the first. Questions of category 5 (unanswerable) and without evidence are left out.
 """
@@ -16,12 +19,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count, islice
 from pathlib import Path
 from statistics import fmean, median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from memexllm import BaseStorage, HistoryManager, MemoryStorage, Message, MessageHit, MessageRecall, SQLiteStorage
@@ -30,6 +35,7 @@ from memexllm.providers import CallableEmbeddings
 
 CATEGORIES = {4: "single-hop", 1: "multi-hop", 2: "temporal", 3: "open-domain"}
 DEPTHS = (5, 10, 25)
+N_MESSAGES = 10_000
 Dialogues = Mapping[str, dict[str, Any]]
 Search = Callable[..., list[MessageHit]]
 _TURN = re.compile(r"D\d+:\d+")
@@ -112,6 +118,49 @@ def embeddings_of(path: Path, dialogues: Dialogues) -> CallableEmbeddings:
     return CallableEmbeddings(lambda texts: [known[text] for text in texts], batched=True)
 
 
+def measured_at_length(dialogues: Dialogues, embeddings: CallableEmbeddings) -> None:
+    """Of questions in turn, on a file: one thread of 10,000 messages, then a user's 100 threads of 100."""
+    turns = [turn for dialogue in dialogues.values() for turn in turns_of(dialogue)]
+    questions = [asked["question"] for dialogue in dialogues.values() for asked in dialogue["qa"]]
+    for n_threads in (1, 100):
+        with tempfile.TemporaryDirectory() as folder, SQLiteStorage(Path(folder) / "chat.db") as storage:
+            manager = HistoryManager(storage)
+            said = islice(_again_and_again(turns), N_MESSAGES)
+            for number in range(n_threads):
+                manager.create_thread(thread_id=f"t{number}", user_id="ada")
+                manager.add_messages(f"t{number}", list(islice(said, N_MESSAGES // n_threads)))
+            with MessageRecall(storage, embeddings=embeddings) as recall:
+                recall.catch_up()
+                scopes: dict[str, dict[str, Any]] = {
+                    "thread": {"thread_id": "t0"},
+                    "user": {"user_id": "ada"},
+                    "all": {},
+                }
+                for name, scope in scopes.items():
+                    recall.search(questions[0], **scope)
+                    asked = questions[:: len(questions) // 60]
+                    spent = [_seconds(recall.search, question, **scope) for question in asked]
+                    wall, cpu = (median(each) * 1000 for each in zip(*spent, strict=True))
+                    print(
+                        f"{N_MESSAGES:,} messages in {n_threads} threads, scope {name}: "
+                        f"{wall:.2f} ms a search (median), {cpu:.2f} of CPU"
+                    )
+
+
+def _again_and_again(turns: list[Message]) -> Iterator[Message]:
+    """Under new ids, and each time some years later."""
+    for number in count():
+        later = timedelta(days=4000 * number)
+        yield from (Message(each.text, each.role, name=each.name, created_at=each.created_at + later) for each in turns)
+
+
+def _seconds(search: Search, question: str, **scope: Any) -> tuple[float, float]:
+    """Passed, and of CPU."""
+    started, cpu_before = perf_counter(), process_time()
+    search(question, **scope)
+    return perf_counter() - started, process_time() - cpu_before
+
+
 def measured(title: str, searches: Mapping[str, Search], dialogues: Dialogues) -> None:
     spent: list[float] = []
     answers: list[Answer] = []
@@ -158,6 +207,8 @@ def main() -> None:
                 by = "words and vectors" if fused else "words"
                 named = "names weighed" if weight else "no names"
                 measured(f"{name}, MessageRecall, {by}, {named}", searches, dialogues)
+    if given.vectors:
+        measured_at_length(dialogues, embeddings_of(given.data / "minilm.npz", dialogues))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 from memexllm.core import jsontext
 from memexllm.core.flow import Flow
 from memexllm.core.models import Message, Thread
+from memexllm.memory.base_database import EmbeddingVectorDatabase
 from memexllm.memory.ports import Port
 from memexllm.memory.records import MemoryRecord
 from memexllm.storage._listing import ListQuery
@@ -73,6 +74,12 @@ class TurnIndex:
         filters: dict[str, Any] = {} if self.owned else {"kind": KIND}
         if thread_id is not None:
             filters["thread_id"] = thread_id
+            # Whose thread it is spares the database a look through everybody's vectors.
+            seen = self._seen.get(thread_id)
+            if seen is not None and seen.user_id is not None:
+                filters["user_id"] = seen.user_id
+            elif seen is not None and isinstance(self.database, EmbeddingVectorDatabase):
+                filters["user_id"] = {"eq": None}
         if user_id is not None:
             filters["user_id"] = user_id
         found = yield from self.database.searching(text[:MOST_CHARS], limit, **filters)

@@ -16,6 +16,7 @@ from memexllm.memory.records import MemoryRecord, MemoryRecordResult
 
 FROM = "FROM memory_records AS r JOIN memory_owners AS o ON o.n = r.owner"
 COLUMNS = "r.n, r.id, r.text, r.kind, o.user_id, r.agent_id, r.thread_id, r.metadata, r.created_at, r.updated_at"
+_MOST_BOUND = 500
 
 
 def record_of(row: Sequence[Any]) -> MemoryRecord:
@@ -64,7 +65,8 @@ def page(db: Any, wanted: Where, limit: int, offset: int) -> Found:
     if wanted.left:
         ns = matching_numbers(db, wanted)
         chosen = ns[offset : offset + limit]
-        return Found([record_of(_row(db, n)) for n in chosen], len(ns))
+        rows = _rows_of(db, chosen)
+        return Found([record_of(rows[n]) for n in chosen], len(ns))
     sql = f"SELECT {COLUMNS} {FROM} WHERE {wanted.sql} ORDER BY r.n LIMIT ? OFFSET ?"
     rows = db.execute(sql, (*wanted.bound, limit, offset)).fetchall()
     return Found([record_of(row) for row in rows], count(db, wanted))
@@ -72,12 +74,17 @@ def page(db: Any, wanted: Where, limit: int, offset: int) -> Found:
 
 def of_numbers(db: Any, scored: Sequence[tuple[int, float]]) -> list[MemoryRecord]:
     """The records of these numbers, in this order, each with its score."""
-    return [trusted(MemoryRecordResult, _fields(_row(db, n), score)) for n, score in scored]
+    rows = _rows_of(db, [n for n, _ in scored])
+    return [trusted(MemoryRecordResult, _fields(rows[n], score)) for n, score in scored]
 
 
-def _row(db: Any, n: int) -> Sequence[Any]:
-    found: Sequence[Any] = db.execute(f"SELECT {COLUMNS} {FROM} WHERE r.n = ?", (n,)).fetchone()
-    return found
+def _rows_of(db: Any, ns: Sequence[int]) -> dict[int, Sequence[Any]]:
+    rows: dict[int, Sequence[Any]] = {}
+    for start in range(0, len(ns), _MOST_BOUND):
+        some = ns[start : start + _MOST_BOUND]
+        marks = ", ".join("?" * len(some))
+        rows.update((row[0], row) for row in db.execute(f"SELECT {COLUMNS} {FROM} WHERE r.n IN ({marks})", some))
+    return rows
 
 
 def _fields(row: Sequence[Any], score: float | None) -> dict[str, Any]:

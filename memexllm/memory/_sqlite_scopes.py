@@ -76,23 +76,36 @@ class Scopes:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The numbers of the scope's records that match, in order, and the similarity of each with the vector."""
         scope = self._known(db, moment) or self._loaded(db, moment)
-        if scope is not None:
-            ns, scores = scope.ns[: scope.size], scope.vectors[: scope.size] @ vector
-        else:
-            chunks = [(ns, vectors @ vector) for ns, vectors in self._chunks(_rows(db, moment), moment.dimensions)]
-            concatenate = self._numpy.concatenate
-            ns, scores = concatenate([ns for ns, _ in chunks]), concatenate([scores for _, scores in chunks])
-        in_columns = tuple(each for each in wanted.conditions if scope is not None and is_column(each))
-        if scope is not None and in_columns:
-            room = self._max_bytes - scope.matrix_bytes
-            kept = scope.columns.matching(db, moment.owner, moment.version, ns, in_columns, room)
-            ns, scores = ns[kept], scores[kept]
-            with self._lock:
-                self._make_room()
-        rest = tuple(each for each in wanted.conditions if each not in in_columns)
+        if scope is None:
+            return self._read_through(db, moment, vector, wanted)
+        ns, vectors = scope.ns[: scope.size], scope.vectors[: scope.size]
+        if not wanted.conditions:
+            return ns, vectors @ vector
+        places = self._numpy.flatnonzero(self._matching(db, moment, scope, wanted))
+        # Rows are gathered at the price of a few products.
+        few = len(places) * 4 < len(ns)
+        return ns[places], vectors[places] @ vector if few else (vectors @ vector)[places]
+
+    def _matching(self, db: Any, moment: Moment, scope: _Scope, wanted: Filter) -> NDArray[np.bool_]:
+        ns = scope.ns[: scope.size]
+        in_columns = [each for each in wanted.conditions if is_column(each)]
+        room = self._max_bytes - scope.matrix_bytes
+        mask = scope.columns.matching(db, moment.owner, moment.version, ns, in_columns, room)
+        with self._lock:
+            self._make_room()
+        rest = tuple(each for each in wanted.conditions if not is_column(each))
         if rest:
-            numbers = matching_numbers(db, where(Filter(rest), moment.owner))
-            _, kept, _ = self._numpy.intersect1d(ns, numbers, assume_unique=True, return_indices=True)
+            mask &= self._numpy.isin(ns, matching_numbers(db, where(Filter(rest), moment.owner)))
+        return mask
+
+    def _read_through(
+        self, db: Any, moment: Moment, vector: Any, wanted: Filter
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        chunks = [(ns, vectors @ vector) for ns, vectors in self._chunks(_rows(db, moment), moment.dimensions)]
+        ns = self._numpy.concatenate([ns for ns, _ in chunks])
+        scores = self._numpy.concatenate([scores for _, scores in chunks])
+        if wanted.conditions:
+            kept = self._numpy.searchsorted(ns, matching_numbers(db, where(wanted, moment.owner)))
             ns, scores = ns[kept], scores[kept]
         return ns, scores
 

@@ -28,13 +28,14 @@ from memexllm.memory._sqlite_scopes import Moment, Scopes
 from memexllm.memory._sqlite_tables import MEMORIES
 from memexllm.memory.base_database import EmbeddingVectorDatabase, Found, Written
 from memexllm.memory.embeddings.vectors import numpy_for
-from memexllm.memory.filters import Filter
+from memexllm.memory.filters import Condition, Filter
 from memexllm.memory.records import MemoryRecord
 from memexllm.memory.refusals import check_dimensions
 from memexllm.storage._sqlite_connections import Connections, checked_path
 
 Db = sqlite3.Connection | sqlite3.Cursor
 _NOTHING = Found([], 0)
+_NOBODYS = Condition(("user_id",), "eq", None)
 
 
 class SQLiteVectorDatabase(EmbeddingVectorDatabase):
@@ -93,11 +94,11 @@ class SQLiteVectorDatabase(EmbeddingVectorDatabase):
 
     def nearest_rows(self, vector: Any, wanted: Filter, limit: int, offset: int, min_score: float | None) -> Found:
         def nearest(db: Db) -> Found:
-            moment = self._moment(db, wanted.value_of("user_id"))
+            moment, rest = self._scope(db, wanted)
             if moment is None:
                 return _NOTHING
             check_dimensions(moment.dimensions, len(vector), repr(self.path))
-            ns, scores = self._scopes.scores(db, moment, vector, wanted.without("user_id"))
+            ns, scores = self._scopes.scores(db, moment, vector, rest)
             best, total = best_places(scores, limit, offset, min_score)
             return Found(of_numbers(db, [(int(ns[place]), float(scores[place])) for place in best]), total)
 
@@ -119,12 +120,17 @@ class SQLiteVectorDatabase(EmbeddingVectorDatabase):
         self._connections.close()
         self._scopes.clear()
 
-    def _moment(self, db: Db, user_id: str | None) -> Moment | None:
-        """Of the user's scope, or of everyone's; None when there is nothing in it."""
+    def _scope(self, db: Db, wanted: Filter) -> tuple[Moment | None, Filter]:
+        """The moment of the one user the filter asks for, of nobody's records, or of everyone's, and what else it asks.
+
+        None when there is nothing in it.
+        """
         version, removed_at, dimensions = state(db)
+        user_id = wanted.value_of("user_id")
         if dimensions is None:
-            return None
-        if user_id is None:
-            return Moment(None, version, removed_at, dimensions)
+            return None, wanted
+        if user_id is None and _NOBODYS not in wanted.conditions:
+            return Moment(None, version, removed_at, dimensions), wanted
         owner = owner_of(db, user_id)
-        return None if owner is None else Moment(*owner, dimensions)
+        rest = Filter(tuple(each for each in wanted.conditions if each != Condition(("user_id",), "eq", user_id)))
+        return (None if owner is None else Moment(*owner, dimensions)), rest

@@ -375,6 +375,20 @@ async def test_a_synchronous_search_serves_flows_of_asynchronous_callers(
     assert texts(await arun(recall.searching("sea", None, None, 1))) == ["The ocean."]
 
 
+@pytest.mark.parametrize("user_id", ["ada", None])
+def test_a_search_in_one_thread_reads_the_vectors_of_its_user_alone(tmp_path: Path, user_id: str | None) -> None:
+    with HistoryManager(SQLiteStorage(tmp_path / "chat.db")) as manager:
+        say(manager, "t", "The puppy sleeps.", user_id=user_id)
+        say(manager, "u", *(f"The dog of another, number {n}" for n in range(20)), user_id="bob")
+        index = SQLiteVectorDatabase(tmp_path / "index.db", Meanings())
+        recall = MessageRecall(manager.storage, index=index)
+        recall.catch_up()
+        assert texts(recall.search("dog", thread_id="t")) == ["The puppy sleeps."]
+        (scope,) = index._scopes._scopes.values()
+        assert scope.size == 1
+        index.close_rows()
+
+
 def test_ten_thousand_turns_are_searched_in_milliseconds(tmp_path: Path) -> None:
     manager = HistoryManager(SQLiteStorage(tmp_path / "chat.db"))
     manager.create_thread(thread_id="t", user_id="ada")

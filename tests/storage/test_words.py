@@ -65,3 +65,9 @@ def test_a_snippet_shows_a_match_and_marks_it(filler: str, place: int) -> None:
     assert [snippet[start:end] for start, end in highlights] == ["giraffes"]
     assert len(snippet) <= 170
     assert "\n" not in snippet
+
+
+@given(st.lists(st.sampled_from(["Dogs", "dog.", "running", "u4eac", "a-b", "x"]), max_size=8), st.sets(english))
+def test_plain_text_is_marked_as_it_would_be_beside_a_foreign_letter(words: list[str], others: set[str]) -> None:
+    text, wanted = " ".join(words), frozenset({("dog",), ("run",), ("b",), *((each,) for each in others)})
+    assert snippet_of(text, wanted)[1] == snippet_of(f"{text} é", wanted)[1]
