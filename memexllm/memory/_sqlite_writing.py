@@ -7,6 +7,7 @@ from typing import Any
 
 from memexllm.core import jsontext
 from memexllm.core.moments import to_micros
+from memexllm.memory import _sqlite_words as words
 from memexllm.memory._sqlite_rows import matching_numbers, owner_of, state, where_in
 from memexllm.memory.base_database import Written
 from memexllm.memory.filters import Condition, Filter
@@ -47,6 +48,7 @@ def replace(db: Any, records: Sequence[MemoryRecord], vectors: Mapping[int, Any]
     if vectors:
         _take_dimensions(db, list(vectors.values()), path)
     version = _next_version(db)
+    words.take_out(db, [rows[place][0] for place in said_anew])
     # Two records may take each other's text, and no two may say the same in between.
     db.executemany("UPDATE memory_records SET identity = ? WHERE n = ?", [(f"of {n}", n) for n, _, _ in rows])
     for place, (n, _, _) in enumerate(rows):
@@ -74,6 +76,7 @@ def remove(db: Any, ids: Sequence[str] | None, wanted: Filter) -> int:
     if not ns:
         return 0
     version = _next_version(db)
+    words.take_out(db, ns)
     db.execute("UPDATE memory_state SET removed_at = ?", (version,))
     for some in _portions(ns):
         marks = ", ".join("?" * len(some))

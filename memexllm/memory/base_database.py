@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memexllm.core import jsontext
-from memexllm.core.errors import DimensionMismatchError, ValidationError
+from memexllm.core.errors import DimensionMismatchError, NotSupportedError, ValidationError
 from memexllm.core.flow import Flow, Step, arun
 from memexllm.core.refusals import checked_not_negative, checked_positive
 from memexllm.memory.doors import embedded, embedded_query, provider_name, unit
@@ -76,6 +76,13 @@ class EmbeddingVectorDatabase(MemoryVectorDatabase):
     def nearest_rows(self, vector: Any, wanted: Filter, limit: int, offset: int, min_score: float | None) -> Found:
         """`MemoryRecordResult`s by falling score; equal ones in the order in which they were added."""
 
+    def fused_rows(
+        self, vector: Any, query: str, wanted: Filter, limit: int, offset: int, min_score: float | None
+    ) -> Any:
+        """`nearest_rows` by the words of the query as well as by its vector; scores, from 0 to 1, are of both."""
+        hint = "it has no full text; search without hybrid="
+        raise NotSupportedError(provider_name(self), "search with hybrid=True", hint)
+
     @abstractmethod
     def page_of_rows(self, wanted: Filter, limit: int, offset: int) -> Found:
         """Records in the order in which they were added."""
@@ -117,12 +124,23 @@ class EmbeddingVectorDatabase(MemoryVectorDatabase):
         return (yield from self._writing(self.replace_rows, records, {}))
 
     def searching(
-        self, query: str, limit: int = 10, offset: int = 0, min_score: float | None = None, **filters: Any
+        self,
+        query: str,
+        limit: int = 10,
+        offset: int = 0,
+        min_score: float | None = None,
+        hybrid: bool = False,
+        **filters: Any,
     ) -> Flow[MemoryRecordResults]:
         wanted = parsed_filters(filters)
         limit, offset = checked_page(limit, offset)
         vector = yield from embedded_query(self.embeddings, checked_query(query))
-        found: Found = yield self._step(self.nearest_rows, vector, wanted, limit, offset, min_score)
+        asked = (wanted, limit, offset, min_score)
+        found: Found = yield (
+            self._step(self.fused_rows, vector, query, *asked)
+            if hybrid
+            else self._step(self.nearest_rows, vector, *asked)
+        )
         return results(found, limit, offset)
 
     def listing(self, offset: int = 0, limit: int = 100, **filters: Any) -> Flow[MemoryRecordResults]:
@@ -192,7 +210,7 @@ class EmbeddingVectorDatabase(MemoryVectorDatabase):
         return (await arun(self.adding(memories))).ids
 
     async def search_memories(self, query: str, limit: int = 10, **kwargs: Any) -> MemoryRecordResults:
-        """The records nearest to `query`, the best first. Besides filters, takes `offset` and `min_score`."""
+        """The records nearest to `query`, the best first. Besides filters: `offset`, `min_score` and `hybrid`."""
         return await arun(self.searching(query, limit, **kwargs))
 
     async def delete_memories(self, memory_ids: Sequence[str]) -> int:

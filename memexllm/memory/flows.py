@@ -48,9 +48,11 @@ def search(
     offset: int,
     min_score: float | None,
     filters: Mapping[str, Any],
+    *,
+    hybrid: bool = False,
 ) -> Flow[MemoryRecordResults]:
     port = yield from opening.port()
-    found = yield from _asked(port, "search", port.searching(query, limit, offset, min_score, **filters))
+    found = yield from _asked(port, "search", port.searching(query, limit, offset, min_score, hybrid, **filters))
     yield from plugins.tell("on_query_executed", lambda: (query, [record.changed() for record in found.memories]))
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memexllm.memory._fusing import FOUND_BY_WORDS, fused, scanned, stems_in
 from memexllm.memory._nearest import best_places
 from memexllm.memory.base_database import EmbeddingVectorDatabase, Found, Written, result_of
 from memexllm.memory.embeddings.vectors import numpy_for
@@ -22,6 +23,12 @@ class _Row:
     record: MemoryRecord
     vector: Any
     identity: bytes
+    _stems: list[str] | None = None
+
+    def stems(self) -> list[str]:
+        if self._stems is None:
+            self._stems = stems_in(self.record.text)
+        return self._stems
 
 
 class InMemoryVectorDatabase(EmbeddingVectorDatabase):
@@ -76,18 +83,30 @@ class InMemoryVectorDatabase(EmbeddingVectorDatabase):
 
     def nearest_rows(self, vector: Any, wanted: Filter, limit: int, offset: int, min_score: float | None) -> Found:
         with self._lock:
-            check_dimensions(self._dimensions, len(vector), "this database")
-            user_id = wanted.value_of("user_id")
-            rows, matrix = self._matrix(_EVERYONE if user_id is None else user_id)
-            rest = wanted.without("user_id")
-            if rest.conditions:
-                places = [place for place, row in enumerate(rows) if rest.matches(row.record)]
-                rows, matrix = [rows[place] for place in places], matrix[places]
-            if not rows:
-                return Found([], 0)
-            scores = matrix @ vector
+            rows, scores = self._scored(vector, wanted)
             best, total = best_places(scores, limit, offset, min_score)
             return Found([result_of(rows[place].record, float(scores[place])) for place in best], total)
+
+    def fused_rows(
+        self, vector: Any, query: str, wanted: Filter, limit: int, offset: int, min_score: float | None
+    ) -> Found:
+        """By a look at every text of the user's."""
+        with self._lock:
+            rows, scores = self._scored(vector, wanted)
+            words = scanned(query, [row.stems() for row in rows])[:FOUND_BY_WORDS]
+            best, total = fused(scores, words, limit, offset, min_score)
+            return Found([result_of(rows[place].record, score) for place, score in best], total)
+
+    def _scored(self, vector: Any, wanted: Filter) -> tuple[list[_Row], Any]:
+        """The rows that match, in order, and the similarity of each."""
+        check_dimensions(self._dimensions, len(vector), "this database")
+        user_id = wanted.value_of("user_id")
+        rows, matrix = self._matrix(_EVERYONE if user_id is None else user_id)
+        rest = wanted.without("user_id")
+        if rest.conditions:
+            places = [place for place, row in enumerate(rows) if rest.matches(row.record)]
+            rows, matrix = [rows[place] for place in places], matrix[places]
+        return rows, matrix @ vector if rows else self._numpy.empty(0, "float32")
 
     def page_of_rows(self, wanted: Filter, limit: int, offset: int) -> Found:
         with self._lock:

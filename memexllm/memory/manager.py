@@ -63,13 +63,18 @@ class MemoryManager(MemoryManagerBase):
         limit: int = 10,
         offset: int = 0,
         min_score: float | None = None,
+        hybrid: bool = False,
         **filters: Unpack[Filters],
     ) -> MemoryRecordResults:
         """The memories nearest to `query`, the best first, each with its `score`; of one user with `user_id=`.
 
-        `min_score` leaves out those less alike. The filters are those of `memexllm.memory.filters`.
+        With `hybrid` they are those that answer by their words as well as by their meaning, so that names and rare
+        words are found exactly; `score` is then of both, from 0 to 1, where the best of this search are near 1. A
+        database without full text refuses that. `min_score` leaves out those with less. The filters are those of
+        `memexllm.memory.filters`.
         """
-        return run(flows.search(self._opening, self._plugins, query, limit, offset, min_score, filters))
+        flow = flows.search(self._opening, self._plugins, query, limit, offset, min_score, filters, hybrid=hybrid)
+        return run(flow)
 
     def update(
         self,
@@ -203,10 +208,12 @@ class AsyncMemoryManager(MemoryManagerBase):
         limit: int = 10,
         offset: int = 0,
         min_score: float | None = None,
+        hybrid: bool = False,
         **filters: Unpack[Filters],
     ) -> MemoryRecordResults:
         """Async `MemoryManager.search`."""
-        return await arun(flows.search(self._opening, self._plugins, query, limit, offset, min_score, filters))
+        flow = flows.search(self._opening, self._plugins, query, limit, offset, min_score, filters, hybrid=hybrid)
+        return await arun(flow)
 
     async def update(
         self,

@@ -40,12 +40,20 @@ class ForeignDatabase:
         return Written([record.id for record in records])
 
     def searching(
-        self, query: str, limit: int = 10, offset: int = 0, min_score: float | None = None, **filters: Any
+        self,
+        query: str,
+        limit: int = 10,
+        offset: int = 0,
+        min_score: float | None = None,
+        hybrid: bool = False,
+        **filters: Any,
     ) -> Flow[MemoryRecordResults]:
         wanted = parsed_filters(filters)
         limit, offset = checked_page(limit, offset)
         # A database of the seeds' shape knows no offset, and need not as long as the first page is wanted.
         more: dict[str, Any] = {"limit": limit, "offset": offset} if offset else {"limit": limit}
+        if hybrid:
+            more["hybrid"] = True
         found = yield from self._call("search_memories", checked_query(query), **more, **_given(filters))
         results = self._checked_results("search_memories", found, wanted)
         if min_score is None:

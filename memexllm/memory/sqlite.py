@@ -5,13 +5,16 @@ What is on disk is described in `_sqlite_tables.py`. Search is exact: all vector
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from memexllm.core.errors import ConfigurationError
+from memexllm.core.errors import ConfigurationError, MemexLLMError
+from memexllm.memory import _sqlite_words as words
 from memexllm.memory import _sqlite_writing as writing
+from memexllm.memory._fusing import fused
 from memexllm.memory._nearest import best_places
 from memexllm.memory._sqlite_rows import (
     COLUMNS,
@@ -32,9 +35,11 @@ from memexllm.memory.filters import Condition, Filter
 from memexllm.memory.records import MemoryRecord
 from memexllm.memory.refusals import check_dimensions
 from memexllm.storage._sqlite_connections import Connections, checked_path
+from memexllm.storage._sqlite_search_tables import index_failed
+
+_log = logging.getLogger("memexllm.memory.sqlite")
 
 Db = sqlite3.Connection | sqlite3.Cursor
-_NOTHING = Found([], 0)
 _NOBODYS = Condition(("user_id",), "eq", None)
 
 
@@ -94,15 +99,38 @@ class SQLiteVectorDatabase(EmbeddingVectorDatabase):
 
     def nearest_rows(self, vector: Any, wanted: Filter, limit: int, offset: int, min_score: float | None) -> Found:
         def nearest(db: Db) -> Found:
-            moment, rest = self._scope(db, wanted)
-            if moment is None:
-                return _NOTHING
-            check_dimensions(moment.dimensions, len(vector), repr(self.path))
-            ns, scores = self._scopes.scores(db, moment, vector, rest)
+            _, ns, scores = self._scored(db, vector, wanted)
             best, total = best_places(scores, limit, offset, min_score)
             return Found(of_numbers(db, [(int(ns[place]), float(scores[place])) for place in best]), total)
 
         return self._connections.snapshot("search memories", nearest)
+
+    def fused_rows(
+        self, vector: Any, query: str, wanted: Filter, limit: int, offset: int, min_score: float | None
+    ) -> Found:
+        """By the full-text index of the file, which is brought up to date first."""
+
+        def best(db: Db, by_words: Callable[..., Any] = words.found) -> Found:
+            owner, ns, scores = self._scored(db, vector, wanted)
+            best, total = fused(scores, by_words(db, owner, query, ns), limit, offset, min_score)
+            return Found(of_numbers(db, [(int(ns[place]), score) for place, score in best]), total)
+
+        def look(db: Db) -> Found | None:
+            return None if words.is_behind(db) else best(db)
+
+        def catch_up(db: Db) -> Found | None:
+            return best(db) if words.catch_up(db) else None
+
+        try:
+            found = self._connections.snapshot("search memories", look)
+            while found is None:
+                found = self._connections.write("search memories", catch_up)
+        except MemexLLMError as error:
+            if not index_failed(error):
+                raise
+            _log.debug("searching %r without an index: %s", self, error)
+            return self._connections.snapshot("search memories", lambda db: best(db, words.found_without_index))
+        return found
 
     def begin_reembedding(self) -> None:
         self._connections.write("embed memories again", writing.forget_new_vectors)
@@ -119,6 +147,14 @@ class SQLiteVectorDatabase(EmbeddingVectorDatabase):
     def close_rows(self) -> None:
         self._connections.close()
         self._scopes.clear()
+
+    def _scored(self, db: Db, vector: Any, wanted: Filter) -> tuple[int | None, Any, Any]:
+        """Whose scope it is, the numbers of its records that match, and the similarity of each."""
+        moment, rest = self._scope(db, wanted)
+        if moment is None:
+            return None, self._numpy.empty(0, "int64"), self._numpy.empty(0, "float32")
+        check_dimensions(moment.dimensions, len(vector), repr(self.path))
+        return moment.owner, *self._scopes.scores(db, moment, vector, rest)
 
     def _scope(self, db: Db, wanted: Filter) -> tuple[Moment | None, Filter]:
         """The moment of the one user the filter asks for, of nobody's records, or of everyone's, and what else it asks.

@@ -41,7 +41,11 @@ class MemoryVectorDatabase(ABC):
 
     @abstractmethod
     async def search_memories(self, query: str, limit: int = 10, **kwargs: Any) -> MemoryRecordResults:
-        """The records nearest to `query`, the best first, each with its `score`; `kwargs` are filters and `offset`."""
+        """The records nearest to `query`, the best first, each with its `score`; `kwargs` are filters and `offset`.
+
+        With `hybrid=True`, by their words as well; a database without full text refuses it, as it does an unknown
+        filter.
+        """
 
     @abstractmethod
     async def delete_memories(self, memory_ids: list[str]) -> Any:

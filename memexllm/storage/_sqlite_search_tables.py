@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import sqlite3
 
+from memexllm.core.errors import MemexLLMError
 from memexllm.storage._sqlite_schema import SEQ_BITS, SEQ_MASK, Executor
 
-INDEX, _SPARE = "search_1_index", "search_1_spare"
+INDEX = "search_1_index"
 # So much of the index is collected in memory before it is written; the default of 1 MB costs a third of the speed.
 _HASH_BYTES = 32 << 20
 # Since this version FTS5 can take a deleted row's words out of the file at once.
@@ -78,29 +79,42 @@ def forget(db: Executor) -> None:
     db.execute("DROP INDEX IF EXISTS search_1_threads")
     db.execute("DROP TABLE IF EXISTS search_1_logs")
     db.execute("DROP TABLE IF EXISTS search_1_due")
+    drop_full_text(db, INDEX, _TABLE)
+
+
+def drop_full_text(db: Executor, index: str, statement: str) -> None:
+    """Drop the FTS5 table that `statement` makes, be it damaged or FTS5 missing here; its text goes in any case."""
     try:
-        db.execute(f"DROP TABLE IF EXISTS {INDEX}")
+        db.execute(f"DROP TABLE IF EXISTS {index}")
     except sqlite3.Error:
-        _drop_by_force(db)
+        _drop_by_force(db, index, statement)
 
 
-def _drop_by_force(db: Executor) -> None:
+def index_failed(error: MemexLLMError) -> bool:
+    """Whether SQLite failed at something other than waiting for its turn."""
+    cause = error.__cause__
+    busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF not in busy
+
+
+def _drop_by_force(db: Executor, index: str, statement: str) -> None:
     """For an index FTS5 cannot open: its parts, which are plain tables, are made those of an empty one first.
 
     Without FTS5 only the parts are emptied; who has it goes on from there.
     """
-    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE name GLOB ?", (f"{INDEX}_*",)).fetchall():
+    spare = f"spare_{index}"
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE name GLOB ?", (f"{index}_*",)).fetchall():
         db.execute(f"DELETE FROM {name}")
     try:
-        db.execute(_TABLE.replace(INDEX, _SPARE))
+        db.execute(statement.replace(index, spare))
     except sqlite3.Error:
         return
-    for name, statement in db.execute(
-        "SELECT name, sql FROM sqlite_master WHERE name GLOB ?", (f"{_SPARE}_*",)
+    for name, made_by in db.execute(
+        "SELECT name, sql FROM sqlite_master WHERE name GLOB ?", (f"{spare}_*",)
     ).fetchall():
-        part = name.replace(_SPARE, INDEX)
+        part = name.replace(spare, index)
         db.execute(f"DROP TABLE IF EXISTS {part}")
-        db.execute(statement.replace(_SPARE, INDEX))
+        db.execute(made_by.replace(spare, index))
         db.execute(f"INSERT INTO {part} SELECT * FROM {name}")
-    db.execute(f"DROP TABLE {_SPARE}")
-    db.execute(f"DROP TABLE {INDEX}")
+    db.execute(f"DROP TABLE {spare}")
+    db.execute(f"DROP TABLE {index}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -39,7 +38,7 @@ from memexllm.storage._sqlite_connections import Connections, checked_path
 from memexllm.storage._sqlite_forking import fork
 from memexllm.storage._sqlite_listing import read_page
 from memexllm.storage._sqlite_restoring import restore
-from memexllm.storage._sqlite_search_tables import forget
+from memexllm.storage._sqlite_search_tables import forget, index_failed
 from memexllm.storage.base import BaseStorage, checked_message_limit, refuse_partial
 
 __all__ = [
@@ -332,7 +331,7 @@ class SQLiteStorage(BaseStorage):
             while found is None:
                 found = self._connections.write("search messages", catch_up)
         except MemexLLMError as error:
-            if not _index_failed(error):
+            if not index_failed(error):
                 raise
             _log.debug("searching %r without an index: %s", self, error)
             return super().search_messages(text, thread_id=thread_id, user_id=user_id, limit=limit)
@@ -352,10 +351,3 @@ class SQLiteStorage(BaseStorage):
 
     def close(self) -> None:
         self._connections.close()
-
-
-def _index_failed(error: MemexLLMError) -> bool:
-    """Whether SQLite failed at something other than waiting for its turn."""
-    cause = error.__cause__
-    busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    return isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF not in busy

@@ -18,7 +18,8 @@ from memexllm.memory.records import MemoryRecord, MemoryRecordResults
 class KitEmbeddings(EmbeddingProvider):
     """One dimension a word, as good as: texts are near that share words. It can be told to answer short.
 
-    `embedded` counts texts. Words lie where the CRC of their bytes says, the same in every process.
+    Words in `blind_to` mean nothing to it, as names mean nothing to a model. `embedded` counts texts. Words lie where
+    the CRC of their bytes says, the same in every process.
     """
 
     def __init__(self, dimensions: int = 256) -> None:
@@ -26,6 +27,7 @@ class KitEmbeddings(EmbeddingProvider):
         self._dimensions = dimensions
         self.embedded = 0
         self.answers_short = False
+        self.blind_to: set[str] = set()
 
     @property
     def dimensions(self) -> int:
@@ -41,7 +43,7 @@ class KitEmbeddings(EmbeddingProvider):
     def _rows(self, texts: Sequence[str]) -> Any:
         rows = self._numpy.zeros((len(texts), self._dimensions), dtype="float32")
         for row, text in zip(rows, texts, strict=True):
-            for word in re.findall(r"\w+", text.lower()):
+            for word in [each for each in re.findall(r"\w+", text.lower()) if each not in self.blind_to]:
                 row[zlib.crc32(word.encode()) % self._dimensions] += 1
         return rows
 

@@ -17,19 +17,20 @@ from typing import Any
 import pytest
 
 # So that a failing law shows the values it compared. What somebody imported before stays as it is.
-for _module in ("memexllm.testing._kit", "memexllm.testing._memory_laws", "memexllm.testing._memory_laws_apart"):
-    if _module not in sys.modules:
-        pytest.register_assert_rewrite(_module)
+for _module in ("_kit", "_memory_laws", "_memory_laws_apart", "_memory_laws_words"):
+    if f"memexllm.testing.{_module}" not in sys.modules:
+        pytest.register_assert_rewrite(f"memexllm.testing.{_module}")
 
 from memexllm.testing._kit import Kit  # noqa: E402 - after the loop above
 from memexllm.testing._memory_driven import DrivenDatabase, KitEmbeddings  # noqa: E402
 from memexllm.testing._memory_laws import KeepingMemories  # noqa: E402
 from memexllm.testing._memory_laws_apart import MemoriesApart  # noqa: E402
+from memexllm.testing._memory_laws_words import MemoriesByWords  # noqa: E402
 
 __all__ = ["VectorDatabaseConformance"]
 
 
-class VectorDatabaseConformance(Kit, KeepingMemories, MemoriesApart):
+class VectorDatabaseConformance(Kit, KeepingMemories, MemoriesApart, MemoriesByWords):
     """Inherit and give `database`: a fixture that returns an empty database, made with the kit's `embeddings`."""
 
     @pytest.fixture

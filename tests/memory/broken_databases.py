@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memexllm.memory import InMemoryVectorDatabase, MemoryRecord, MemoryRecordResults
-from memexllm.memory.base_database import Written
+from memexllm.memory.base_database import Found, Written
+from memexllm.memory.filters import Filter, parsed_filters
 
 
 class ForgetsWhoseItIs(InMemoryVectorDatabase):
@@ -81,3 +82,26 @@ class HandsOutItsOwn(InMemoryVectorDatabase):
     async def list_memories(self, offset: int = 0, limit: int = 100, **filters: Any) -> MemoryRecordResults:
         page = await super().list_memories(offset, limit, **filters)
         return MemoryRecordResults([self._rows[record.id].record for record in page], page.total, page.next_offset)
+
+
+class IgnoresWords(InMemoryVectorDatabase):
+    async def search_memories(self, query: str, limit: int = 10, **kwargs: Any) -> MemoryRecordResults:
+        kwargs.pop("hybrid", None)
+        return await super().search_memories(query, limit, **kwargs)
+
+
+class FiltersTheBestOnly(InMemoryVectorDatabase):
+    def fused_rows(self, vector: Any, query: str, wanted: Filter, limit: int, offset: int, min_score: Any) -> Found:
+        user = parsed_filters({"user_id": wanted.value_of("user_id")})
+        found = super().fused_rows(vector, query, user, 100, 0, min_score).records
+        kept = [record for record in found if wanted.matches(record)]
+        return Found(kept[offset : offset + limit], len(kept))
+
+
+class KeepsTheOldWords(InMemoryVectorDatabase):
+    def replace_rows(self, records: Sequence[MemoryRecord], vectors: Mapping[int, Any]) -> Written:
+        stale = [self._own_row(record).stems() for record in records]
+        written = super().replace_rows(records, vectors)
+        for record, stems in zip(records, stale, strict=True):
+            self._rows[record.id]._stems = stems
+        return written

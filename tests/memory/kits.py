@@ -14,11 +14,12 @@ ROOT = Path(__file__).parents[2]
 BARE = ("-p", "no:asyncio", "-p", "no:hypothesispytest", "-p", "no:timeout", "-p", "no:xdist", "-W", "error", "-rf")
 
 
-def kit_run(pytester: pytest.Pytester, source: str) -> pytest.RunResult:
+def kit_run(pytester: pytest.Pytester, source: str, *more: str) -> pytest.RunResult:
+    """`more` are further arguments of pytest."""
     pytester.makepyfile(test_mine=source)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        return pytester.runpytest_subprocess(*BARE)
+        return pytester.runpytest_subprocess(*BARE, *more)
 
 
 def failures(
