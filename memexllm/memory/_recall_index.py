@@ -85,10 +85,15 @@ class TurnIndex:
         found = yield from self.database.searching(text[:MOST_CHARS], limit, **filters)
         return [record for record in found.memories if seq_of(record) is not None]
 
-    def live(self, record: MemoryRecord) -> Flow[Message | None]:
-        """The turn of a record, or None, and the record gone, when turn or owner are not what it was made of."""
+    def live(self, record: MemoryRecord, readers: dict[str, Reader | None]) -> Flow[Message | None]:
+        """The turn of a record, or None, and the record gone, when turn or owner are not what it was made of.
+
+        `readers` are those of this search, by thread.
+        """
         thread_id, seq = record.thread_id or "", seq_of(record) or 0
-        reader = yield from self.storage.read(thread_id)
+        if thread_id not in readers:
+            readers[thread_id] = yield from self.storage.read(thread_id)
+        reader = readers[thread_id]
         if reader is not None:
             messages: list[Message] = yield reader.messages(after=seq - 1, before=seq + 1)
             for message in messages:

@@ -20,7 +20,7 @@ from memexllm.memory.ports import asynchronous_part
 from memexllm.memory.records import MemoryRecord
 from memexllm.storage._searching import checked_query, hit
 from memexllm.storage.opening import storage_from_url
-from memexllm.storage.port import StoragePort
+from memexllm.storage.port import Reader, StoragePort
 
 FOUND_BY_WORDS, FOUND_BY_MEANING = 50, 100
 """How many turns each of the two searches gives to choose from, or as many as are wanted."""
@@ -76,13 +76,14 @@ class _Recall:
         candidates = _candidates(hits, records)
         order = ranked(text, candidates, fused=self._index is not None, speaker_weight=self._speaker_weight)
         best: list[MessageHit] = []
+        readers: dict[str, Reader | None] = {}
         for score, place in order:
             if len(best) == limit:
                 break
             if place in hits:
                 best.append(replace(hits[place], score=score))
             elif self._index is not None:
-                message = yield from self._index.live(records[place])
+                message = yield from self._index.live(records[place], readers)
                 if message is not None:
                     best.append(hit(place[0], message, score, query))
         return best

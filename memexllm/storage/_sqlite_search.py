@@ -114,9 +114,16 @@ def find(db: Executor, scope: Scope, query: Query) -> list[Found]:
         if row is None or (scope.user_id is not None and row[1] != scope.user_id):
             return []
         low, high = _bounds(row[0])
+        scope = Scope(scope.thread_id, None)
+    elif scope.user_id is not None:
+        logs = db.execute("SELECT log_id FROM threads WHERE user_id = ? LIMIT 2", (scope.user_id,)).fetchall()
+        if len(logs) == 1:
+            # The rows of one thread lie together, which spares a look at whose each of them is.
+            low, high = _bounds(logs[0][0])
+            scope = Scope(None, None)
     if not query.phrases:
         return []
-    match = _match_of(query, None if scope.thread_id is not None else scope.user_id)
+    match = _match_of(query, scope.user_id)
     found: list[Found] = []
     for position, cost in db.execute(_FIND, (match, low, high, min(query.limit, _LIMIT))).fetchall():
         hits = db.execute(_HIT, (position,)).fetchall() if position >= 0 else _hits_of_fork(db, position)

@@ -158,8 +158,12 @@ def _matches(text: str, wanted: frozenset[Phrase]) -> list[tuple[int, int, Phras
     """Ranges of the text that are wanted; those of pairs that overlap are joined."""
     if text.isascii() and all(len(phrase) == 1 for phrase in wanted):
         # Each word of such a text is one term, and no pair of them is looked for.
-        stems_there = ((match, (stem(match[0].lower()),)) for match in _ASCII_WORD.finditer(text))
-        return [(match.start(), match.end(), found) for match, found in stems_there if found in wanted]
+        by_stem = {phrase[0]: phrase for phrase in wanted}
+        return [
+            (match.start(), match.end(), by_stem[term])
+            for match in _ASCII_WORD.finditer(text)
+            if (term := stem(match[0].lower())) in by_stem
+        ]
     found: list[tuple[int, int, Phrase]] = []
     last: Word | None = None
     last_stems: Phrase = ()

@@ -322,3 +322,17 @@ class TestTheManagers:
     def test_a_refusal_says_what_is_wrong(self, arguments: dict[str, Any], said: str) -> None:
         with pytest.raises(ValidationError, match=said):
             HistoryManager(MemoryStorage()).search_messages(**arguments)
+
+
+def test_a_user_of_one_thread_finds_it_alone_whatever_kind_it_is(storage: SQLiteStorage) -> None:
+    """A fork, and a thread that came from somebody else; what others said holds the same words."""
+    start(storage, "bobs", "zebra one", "zebra two", user_id="bob")
+    start(storage, "adas", "zebra three", user_id="ada")
+    storage.fork_thread("bobs", "fork", create={"user_id": "eve"})
+    assert sorted(texts(storage.search_messages("zebra", user_id="eve"))) == ["zebra one", "zebra two"]
+    assert texts(storage.search_messages("zebra", user_id="ada")) == ["zebra three"]
+    storage.patch_thread("adas", user_id="eve")
+    assert storage.search_messages("zebra", user_id="ada") == []
+    assert len(storage.search_messages("zebra", user_id="eve")) == 3
+    storage.delete_thread("fork")
+    assert texts(storage.search_messages("zebra", user_id="eve")) == ["zebra three"]
