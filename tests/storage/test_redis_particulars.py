@@ -75,15 +75,20 @@ def until(condition: Callable[[], bool]) -> None:
 # Keys.
 
 
-def test_all_keys_of_a_thread_lie_in_one_slot_whatever_its_id() -> None:
-    keys = Keys("memexllm")
-    slots = set()
+def test_all_keys_of_a_thread_lie_in_one_slot_whatever_its_id(storage: RedisStorage, client: Any, prefix: str) -> None:
+    index = Keys(prefix).index
+    slots: set[int] = set()
+    before: set[bytes] = set()
     for thread_id in HOSTILE[:-1]:
         if thread_id != "\ud83d":
-            name = name_of(thread_id)
-            found = {key_slot(key) for key in (*keys.thread(name), keys.done(name, "0"))}
-            assert len(found) == 1
-            slots |= found
+            storage.append_messages(thread_id, say("a", "b", metadata={"n": 1}), create={}, state={"k": 1})
+            storage.append_messages(thread_id, [], supersede=[0])
+            found = {key for key in keys_of(client, prefix) - before if not key.startswith(index)}
+            parts = [key.rpartition(b"}:")[2].partition(b":")[0] for key in found]
+            assert sorted(parts) == [b"dead", b"done", b"done", b"extra", b"head", b"live", b"state"]
+            assert len({key_slot(key) for key in found}) == 1
+            slots |= {key_slot(key) for key in found}
+            before |= found
     assert len(slots) > len(HOSTILE) / 2
 
 
