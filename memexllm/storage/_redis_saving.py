@@ -1,4 +1,4 @@
-"""Whole threads: saved, or copied for a fork.
+"""Whole threads: saved, restored in batches, or copied for a fork.
 
 What is long is laid ready in parts, then put in place at once.
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from memexllm.core.errors import OperationError
 from memexllm.core.flow import Flow
-from memexllm.core.models import Thread
+from memexllm.core.models import Message, Thread
 from memexllm.core.moments import new_id, to_micros
 from memexllm.core.wire import plain
 from memexllm.storage import _redis_whole_scripts as scripts
@@ -30,6 +30,7 @@ from memexllm.storage._redis_rows import (
     needle_of,
     state_args,
 )
+from memexllm.storage._restoring import refuse_seqs
 from memexllm.storage._rows import Encoded, positions
 
 PART = 500
@@ -63,6 +64,26 @@ class Saving:
         ready = yield from self._ready(doing, name_of(thread.id), args)
         next_seq = seqs[-1] + 1 if seqs else 0
         reply = yield from self._put(doing, thread, next_seq, ready, max_messages, must_be_new=False)
+        self._do.check(reply, thread.id)
+
+    def restore(self, thread: Thread, messages: Sequence[Message], max_messages: int | None) -> Flow[None]:
+        """One script, whatever there is: batches are the caller's."""
+        doing = "restore messages"
+        seqs = checked_seqs(refuse_seqs(thread.id, messages, -1))
+        args = [[seq, *message_args(Encoded(message))] for seq, message in zip(seqs, messages, strict=True)]
+        bounds: list[Arg] = [seqs[0], seqs[-1] + 1] if seqs else ["", ""]
+        limit: Arg = "" if max_messages is None else max_messages
+        named = _named(thread)
+        stated = state_args(plain(thread.state), new=False)
+        name, updated = name_of(thread.id), to_micros(thread.updated_at)
+        touched = yield from self._do.touched(doing, name, updated, owner_of(thread.user_id), creating=True)
+        head: list[Arg] = [updated, name, self._do.ttl, limit, thread.version, touched[0], *named]
+        reply = yield from self._do.write(
+            doing, scripts.RESTORE, name, [*head, len(seqs), *bounds, *_flat(args), *stated]
+        )
+        yield from self._do.settle_after(doing, name, reply, touched, surely=True)
+        if reply[0] == "behind":
+            refuse_seqs(thread.id, messages, int(reply[1]))
         self._do.check(reply, thread.id)
 
     def fork(

@@ -1,4 +1,4 @@
-"""Whole threads, as scripts that run in their slot: saved, or copied for a fork.
+"""Whole threads, as scripts that run in their slot: saved, restored in batches, copied for a fork.
 
 The keys of a thread are described in `_redis_scripts.py`.
 """
@@ -61,6 +61,49 @@ if index then put(name, place, owner, now, expires) end
 return say('ok', version, f[1] and '' or 'created', '')
 """
 
+# Messages come with their own seqs, which follow the thread's last one; its fields are those that are given.
+_RESTORE = """
+local now, name, ttl, most = take(), take(), take(), take()
+local bad = index and wrong_format()
+if bad then return bad end
+local own_version, place = tonumber(take()), take()
+local fields = {}
+for i = 1, 12 do fields[i] = take() end
+local owner = fields[2]
+local n_messages, first_seq, after = tonumber(take()), tonumber(take()), tonumber(take())
+local f = call('HMGET', head, 'format', 'tally', 'place', 'expires_at')
+if f[1] then
+    bad = refusal(f[1], f[2])
+    if bad then return bad end
+    load_tally(f[2])
+    place = f[3]
+end
+if first_seq and first_seq < next_seq then return refuse('behind', next_seq - 1) end
+version = own_version
+local again = note(version)
+if again then return again end
+-- Nothing below is refused.
+if not f[1] then
+    call('DEL', head, state, live, dead, extra)
+    if index then
+        drop(name)
+        place = tostring(call('INCR', index .. ':places'))
+    end
+    call('HSET', head, 'format', FORMAT, 'tally', '', 'place', place)
+end
+call('HSET', head, unpack(fields))
+take_messages(n_messages)
+next_seq = after or next_seq
+call('DEL', state)
+n_state = 0
+take_state(0)
+if most ~= '' then drop_oldest(tonumber(most)) end
+call('HSET', head, 'tally', tally_at(now))
+local expires = expire(ttl, f[4])
+if index then put(name, place, owner, now, expires) end
+return say('ok', version, f[1] and '' or 'created', '')
+"""
+
 # KEYS: live, dead and extra of a copy that is being made; whoever makes it and dies leaves them to expire.
 _STAGE = """
 live, dead, extra = KEYS[1], KEYS[2], KEYS[3]
@@ -106,5 +149,6 @@ return table.concat(lines_of, '\\n')
 
 SAVE = script_of(INDEX, THREAD, TALLY, TAKING, DROPPING, EXPIRING, NOTING, _SAVE)
 STAGE = script_of(THREAD, TALLY, TAKING, _STAGE)
+RESTORE = script_of(INDEX, THREAD, TALLY, TAKING, DROPPING, EXPIRING, NOTING, _RESTORE)
 SOURCE = script_of(HEAD, THREAD, TALLY, MARKING, FINDING, _SOURCE)
 PART = script_of(THREAD, _PART)
