@@ -8,8 +8,9 @@ The floor is what a program would write that keeps messages in a list, on one co
 - *raw read*: `LRANGE` of the newest 20, each text read by `json.loads`.
 - *raw list*: `ZREVRANGE` of the newest 50, then their hashes in one pipeline.
 
-Ours stores what a call stores: the question and the answer with its `CallInfo`, as `Message`s made beforehand. Times
-are wall times, the median of rounds in which the contestants take turns; ratios are medians of the rounds' pairs.
+Ours stores what a call stores: the question and the answer with its `CallInfo`, as `Message`s made beforehand; *with
+counts and state* is what a window of tokens adds, the count of an earlier message and a key of the thread's state.
+Times are wall times, the median of rounds in which the contestants take turns; ratios are medians of the rounds' pairs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from memexllm.storage import RedisStorage
 LENGTHS = (10, 1_000, 100_000)
 N_LISTED = 50
 AIM = 1.5
+COUNTS = {1: (111, "o200k_base")}
+STATE = {"calibration": {"ratio": 1.02, "n": 8}}
 
 _SCRIPT = """
 local version = tonumber(redis.call('HGET', KEYS[2], 'version') or 0) + 1
@@ -126,6 +129,9 @@ def compare(client: Any, storage: RedisStorage, length: int, n_rounds: int) -> N
         "raw append": repeated(raw_append),
         "raw script": repeated(raw_script),
         "append_messages": repeated(lambda: storage.append_messages(name, [question, answer], create={})),
+        "... with counts and state": repeated(
+            lambda: storage.append_messages(name, [question, answer], create={}, counts=COUNTS, state=STATE)
+        ),
     }
     show(in_turn(appends, n_rounds, 50))
     reads = {

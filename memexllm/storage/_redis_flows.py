@@ -81,15 +81,14 @@ class Operations:
         plain = self.ttl == "" and max_messages is None and len(messages) <= _AT_ONCE
         changes: list[Arg] = [0]
         if supersede_from is not None or supersede or counts:
-            plain = False
+            plain = plain and supersede_from is None and not supersede
             noted = {seq: jsontext.dumps(list(counts[seq])) for seq in seqs_inside(counts)} if counts else {}
             changes = [1, from_seq(supersede_from), *_counted(seqs_inside(supersede))]
             changes += [len(noted), *(each for pair in noted.items() for each in pair)]
         changes.append(len(messages))
         for each in encoded_rows(messages):
-            parts = message_args(each)
-            plain = plain and not parts[-1]
-            changes += parts
+            plain = plain and not each.superseded
+            changes += message_args(each)
         now = micros_now()
         touched = _UNTOUCHED
         if self.calls.spread:

@@ -22,8 +22,8 @@ from memexllm.testing._corpus import fingerprints
 from memexllm.testing._laws_apart import HOSTILE
 from tests.cluster import cluster
 from tests.history.test_transfer import every_shape, random_thread
-from tests.servers import cluster_servers, redis_servers, running
-from tests.sql_servers import Running, sql_servers
+from tests.servers import Server, cluster_servers, redis_servers, running
+from tests.sql_servers import Running, SQLServer, sql_servers
 
 LONG = 1200
 """Messages of a thread that is copied in three batches."""
@@ -70,7 +70,7 @@ def swept(url: str, prefix: str) -> None:
 @pytest.fixture
 def servers() -> Iterator[list[str]]:
     """The URLs of all servers there are, and of a cluster."""
-    found = (*sql_servers(), *redis_servers(), *cluster_servers())
+    found: list[Server | SQLServer] = [*sql_servers(), *redis_servers(), *cluster_servers()]
     if missing := [f"{server.id}: {server.missing}" for server in found if server.missing]:
         pytest.fail(f"all servers are needed; missing are {missing}", pytrace=False)
     with contextlib.ExitStack() as stack:

@@ -88,6 +88,8 @@ def test_the_short_way_leaves_what_the_long_one_leaves(pair: tuple[RedisStorage,
         thread_id, user_id = dice.choice([("a", None), ("b", "ann"), ("c\n{}", "bob")])
         messages = [random_message(dice) for _ in range(dice.choice([0, 1, 2, 2, 3, 40]))]
         asked: dict[str, Any] = {"create": {"user_id": user_id}, "state": random_state(dice, len(messages))}
+        if dice.random() < 0.4:
+            asked["counts"] = {dice.randrange(40): (dice.randrange(9), 'e"\n') for _ in range(3)}
         if dice.random() < 0.1:
             asked["supersede_from"] = dice.randrange(30)
         versions = {storage.append_messages(thread_id, messages, **asked) for storage in pair}
