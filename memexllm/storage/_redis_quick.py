@@ -19,7 +19,7 @@ do
         local tag, place, owner = string.sub(head, 1, -5), f[3], f[4]
         local live, done = tag .. 'live', tag .. 'done:' .. token
         local version, seq, updated_at, n_live, n_dead, n_extra, n_state =
-            string.match(f[2], '^(%d+),(%d+),(%-?%d+),(%d+),(%d+),(%d+),(%d+)$')
+            string.match(f[2] or '', '^(%d+),(%d+),(%-?%d+),(%d+),(%d+),(%d+),(%d+)$')
         if version and tonumber(n_live) == call('ZCARD', live) and (expected == '' or expected == version) then
             version = string.format('%d', version + 1)
             if not call('SET', done, version, 'NX', 'PX', done_for) then

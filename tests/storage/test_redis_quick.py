@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -82,6 +82,16 @@ def random_state(dice: random.Random, n_messages: int) -> dict[str, Any] | None:
     return {dice.choice(["cut", "block", 'k"\n']): dice.choice(values) for _ in range(dice.randrange(3))} or None
 
 
+def uses(storage: RedisStorage) -> list[Callable[[], Any]]:
+    """What reads the tally of thread t."""
+    return [
+        lambda: storage.append_messages("t", [Message("b", "user")]),
+        lambda: storage.read_messages("t", limit=2, wire=True),
+        lambda: storage.replace_message("t", "a", Message("b", "user")),
+        lambda: storage.patch_thread("t", title="x"),
+    ]
+
+
 def test_the_short_way_leaves_what_the_long_one_leaves(pair: tuple[RedisStorage, RedisStorage], client: Any) -> None:
     dice = random.Random(7)
     for _ in range(60 * scale()):
@@ -118,6 +128,10 @@ def test_the_short_way_refuses_what_the_long_one_refuses(pair: tuple[RedisStorag
         )
         with pytest.raises(CorruptThreadError):
             storage.append_messages("t", [Message("b", "user")])
+        client.hdel(f"{{{storage.prefix}:thread:=t}}:head", "tally")
+        for use in uses(storage):
+            with pytest.raises(CorruptThreadError):
+                use()
 
 
 def test_the_short_way_puts_back_an_entry_that_was_lost(pair: tuple[RedisStorage, RedisStorage], client: Any) -> None:
