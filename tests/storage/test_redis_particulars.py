@@ -327,10 +327,15 @@ def test_a_write_whose_answer_is_lost_is_done_once(lossy: Losing, prefix: str, s
         assert unlucky.append_messages("new", say("n"), create={"user_id": "ann"}, expected_version=0) == 1
         lose()
         assert unlucky.delete_thread("new") is True
-        assert lossy.n_lost == 7
+        head = storage.read_head("t")
+        assert head is not None
+        lose()
+        unlucky.restore_messages(head.changed(version=9), [Message("third", "user", seq=7)])
+        assert lossy.n_lost == 8
     thread = storage.get_thread("t")
     assert thread is not None
-    assert ([each.text for each in thread.messages], thread.version, thread.state) == (["FIRST", "second"], 4, {"k": 1})
+    assert [each.text for each in thread.messages] == ["FIRST", "second", "third"]
+    assert (thread.version, thread.state) == (9, {"k": 1})
 
 
 async def test_an_asynchronous_write_whose_answer_is_lost_is_done_once(
