@@ -2,7 +2,7 @@
 
 It stands before the script for everything an append may be asked for (`_redis_scripts.py`, which says what lies in the
 keys) and leaves to that whatever is not so. It has no functions: to define those of the other script takes the server
-a third as long as all that is done here.
+a quarter of the time in which all is done here.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ Keys of a thread (`_redis_keys.py`):
   and changes nothing.
 
 Message JSON is never decoded here: cjson loses large integers, empty lists and the order of keys.
-Every script that writes to the lists as well is given the key of the index (`_redis_index.py`); on a cluster, where
-that lies in another slot, it is not, and the lists are written before.
+A script is given the key of the head and knows the others, which lie in its slot. One that writes to the lists as well
+is given the key of the index (`_redis_index.py`); on a cluster, where that lies in another slot, it is not, and the
+lists are written before.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ if take() == '1' then
                 call('ZREM', key, text)
                 local marks = key == dead and '"superseded":true,' or ''
                 local rest = string.sub(text, begin_of(text))
-            call('ZADD', key, seq, '{' .. marks .. '"tokens":' .. tokens .. ',' .. rest)
+                call('ZADD', key, seq, '{' .. marks .. '"tokens":' .. tokens .. ',' .. rest)
             end
         end
     end
