@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memexllm import MemoryManager
+from memexllm import AsyncMemoryManager, MemoryManager
 from memexllm.core.errors import NotSupportedError
-from memexllm.memory import InMemoryVectorDatabase, MemoryRecord, SQLiteVectorDatabase, StorageBackend
+from memexllm.memory import (
+    InMemoryVectorDatabase,
+    MemoryRecord,
+    MemoryRecordResults,
+    SQLiteVectorDatabase,
+    StorageBackend,
+)
 from memexllm.memory._fusing import scanned, stems_in
 from memexllm.memory._sqlite_words import INDEX
 from memexllm.memory.embeddings import HashingEmbeddings
+from memexllm.memory.vector_database import REQUIRED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,3 +160,44 @@ def test_a_database_without_full_text_says_so() -> None:
 
     with pytest.raises(NotSupportedError, match="full text"):
         MemoryManager(storage_backend=Bare()).search("tea", hybrid=True)
+
+
+def test_a_least_score_holds_for_the_score_of_both(tmp_path: Path) -> None:
+    memory = opened(tmp_path / "memory.db")
+    memory.add_many([MemoryRecord(f"tea {n}") for n in range(150)])
+    memory.add("Zorblax drinks")
+    whole = memory.search("Zorblax", hybrid=True, limit=200)
+    few = memory.search("Zorblax", hybrid=True, limit=200, min_score=0.4)
+    assert (whole.total, len(whole)) == (151, 151)
+    assert [record.id for record in few] == [record.id for record in whole if (record.score or 0) >= 0.4]
+    assert 1 <= few.total == len(few) < 151
+    memory.close()
+
+
+class Remembering(InMemoryVectorDatabase):
+    """`asked` is what the last search was given besides the query."""
+
+    asked: dict[str, Any]
+
+    async def search_memories(self, query: str, limit: int = 10, **kwargs: Any) -> MemoryRecordResults:
+        self.asked = kwargs
+        return await super().search_memories(query, limit, **kwargs)
+
+
+class SixMethods:
+    """A database of somebody else's, as far as managers can tell: nothing but the six methods."""
+
+    def __init__(self, database: Any) -> None:
+        for name in REQUIRED:
+            setattr(self, name, getattr(database, name))
+
+
+async def test_a_database_of_somebody_elses_is_asked_for_words_only_when_they_are_wanted() -> None:
+    database = Remembering(HashingEmbeddings(32))
+    foreign: Any = SixMethods(database)
+    memory = AsyncMemoryManager(foreign)
+    await memory.add("Zorblax", user_id="ada")
+    await memory.search("tea", user_id="ada")
+    assert "hybrid" not in database.asked
+    assert (await memory.search("Zorblax", user_id="ada", hybrid=True))[0].score == 1.0
+    assert database.asked["hybrid"] is True
