@@ -16,6 +16,8 @@ from memexllm.core import jsontext
 from memexllm.core.errors import DimensionMismatchError, NotSupportedError, ValidationError
 from memexllm.core.flow import Flow, Step, arun
 from memexllm.core.refusals import checked_not_negative, checked_positive
+from memexllm.core.trusted import trusted
+from memexllm.core.wire import plain
 from memexllm.memory.doors import embedded, embedded_query, provider_name, unit
 from memexllm.memory.embeddings.base import checked_provider
 from memexllm.memory.embeddings.vectors import checked_vectors
@@ -269,8 +271,9 @@ def results(found: Found, limit: int, offset: int) -> MemoryRecordResults:
 
 
 def result_of(record: MemoryRecord, score: float | None) -> MemoryRecordResult:
-    fields: dict[str, Any] = {**record.__dict__, "score": score}
-    return MemoryRecordResult(**fields)
+    """Of a record that was checked when it came in."""
+    fields: dict[str, Any] = {**record.__dict__, "score": score, "metadata": plain(record.metadata)}
+    return trusted(MemoryRecordResult, fields)
 
 
 def _given_vectors(records: list[MemoryRecord]) -> dict[int, Any]:

@@ -100,6 +100,14 @@ class Filter:
         spared = Condition((field,), "eq", value)
         return Filter(tuple(condition for condition in self.conditions if condition != spared))
 
+    def scope(self) -> tuple[bool, str | None, Filter]:
+        """Whether it asks for the records of one user, or of nobody (None); which; and what it asks besides."""
+        for condition in self.conditions:
+            if condition.path == ("user_id",) and condition.operator == "eq":
+                rest = tuple(each for each in self.conditions if each != condition)
+                return True, condition.operand, Filter(rest)
+        return False, None, self
+
 
 def parsed_filters(filters: Mapping[str, Any]) -> Filter:
     """The filter of these keyword arguments. What cannot be understood is a `ValidationError`, never ignored."""

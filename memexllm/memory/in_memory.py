@@ -100,9 +100,8 @@ class InMemoryVectorDatabase(EmbeddingVectorDatabase):
     def _scored(self, vector: Any, wanted: Filter) -> tuple[list[_Row], Any]:
         """The rows that match, in order, and the similarity of each."""
         check_dimensions(self._dimensions, len(vector), "this database")
-        user_id = wanted.value_of("user_id")
-        rows, matrix = self._matrix(_EVERYONE if user_id is None else user_id)
-        rest = wanted.without("user_id")
+        of_one, user_id, rest = wanted.scope()
+        rows, matrix = self._matrix(user_id if of_one else _EVERYONE)
         if rest.conditions:
             places = [place for place, row in enumerate(rows) if rest.matches(row.record)]
             rows, matrix = [rows[place] for place in places], matrix[places]

@@ -31,7 +31,7 @@ from memexllm.memory._sqlite_scopes import Moment, Scopes
 from memexllm.memory._sqlite_tables import MEMORIES
 from memexllm.memory.base_database import EmbeddingVectorDatabase, Found, Written
 from memexllm.memory.embeddings.vectors import numpy_for
-from memexllm.memory.filters import Condition, Filter
+from memexllm.memory.filters import Filter
 from memexllm.memory.records import MemoryRecord
 from memexllm.memory.refusals import check_dimensions
 from memexllm.storage._sqlite_connections import Connections, checked_path
@@ -40,7 +40,6 @@ from memexllm.storage._sqlite_search_tables import index_failed
 _log = logging.getLogger("memexllm.memory.sqlite")
 
 Db = sqlite3.Connection | sqlite3.Cursor
-_NOBODYS = Condition(("user_id",), "eq", None)
 
 
 class SQLiteVectorDatabase(EmbeddingVectorDatabase):
@@ -162,11 +161,10 @@ class SQLiteVectorDatabase(EmbeddingVectorDatabase):
         None when there is nothing in it.
         """
         version, removed_at, dimensions = state(db)
-        user_id = wanted.value_of("user_id")
+        of_one, user_id, rest = wanted.scope()
         if dimensions is None:
             return None, wanted
-        if user_id is None and _NOBODYS not in wanted.conditions:
+        if not of_one:
             return Moment(None, version, removed_at, dimensions), wanted
         owner = owner_of(db, user_id)
-        rest = Filter(tuple(each for each in wanted.conditions if each != Condition(("user_id",), "eq", user_id)))
         return (None if owner is None else Moment(*owner, dimensions)), rest

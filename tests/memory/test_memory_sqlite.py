@@ -71,6 +71,7 @@ def test_two_managers_on_one_file_see_what_one_in_memory_sees(tmp_path: Path, se
         whose: list[dict[str, Any]] = [{}, {"user_id": "ada"}, {"user_id": {"eq": None}}, {"user_id": {"ne": "ada"}}]
         reader, filters = rng.choice(files), {**rng.choice(whose), **rng.choice(WISHES)}
         assert sorted(found(reader, **filters)) == sorted(found(model, **filters))
+        assert sorted(found(reader, **filters)) == sorted((each.id, each.text) for each in reader.list(**filters))
         assert [record.id for record in reader.list(**filters)] == [record.id for record in model.list(**filters)]
     for memory in files:
         memory.close()
