@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.servers import WITHOUT, Server, cluster_servers, left_out, redis_servers, running
+from tests.servers import WITHOUT, Server, cluster_servers, left_out, redis_8, redis_servers, running
 from tests.sql_servers import Running, SQLServer, sql_servers
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = [f"server {server}" for server in (*redis_servers(), *sql_servers())]
+    lines = [f"server {server}" for server in (*redis_servers(), redis_8(), *sql_servers())]
     lines.extend(f"server {name}: LEFT OUT by {WITHOUT}={os.environ[WITHOUT]}" for name in left_out())
     return lines
 

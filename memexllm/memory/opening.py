@@ -13,6 +13,7 @@ from memexllm.memory.doors import provider_name
 from memexllm.memory.factory import PendingDatabase, default_embeddings, made_by_factory, named_factory
 from memexllm.memory.ports import ForeignDatabase, Port, asynchronous_part
 from memexllm.memory.vector_database import REQUIRED
+from memexllm.storage._redis_urls import SCHEMES
 
 
 class Opening:
@@ -92,19 +93,23 @@ def database_for(vector_database: Any, storage_backend: Any, embeddings: Any, *,
 
 
 def opened(place: str, embeddings: Any) -> EmbeddingVectorDatabase:
-    """The database at a path, `:memory:`, or a `sqlite:///` or `memory:` URL."""
+    """The database at a path, `:memory:`, or a `sqlite:///`, `memory:` or `redis://` URL."""
     from memexllm.memory.in_memory import InMemoryVectorDatabase
     from memexllm.memory.sqlite import SQLiteVectorDatabase
 
     if place.startswith("memory:"):
         return InMemoryVectorDatabase(_or_default(embeddings))
+    if place.partition("://")[0] in SCHEMES and "://" in place:
+        from memexllm.memory.redis import RedisVectorDatabase
+
+        return RedisVectorDatabase(place, _or_default(embeddings))
     if place.startswith("sqlite://"):
         # As for threads: sqlite:///relative, sqlite:////absolute, and sqlite:// alone in memory.
         place = place.removeprefix("sqlite://").removeprefix("/") or ":memory:"
     if "://" in place:
         raise ConfigurationError(
-            f"no vector database is known for {place.split('://')[0]!r} URLs; use sqlite:///memory.db, memory: or an "
-            "object"
+            f"no vector database is known for {place.split('://')[0]!r} URLs; use sqlite:///memory.db, memory:, "
+            "redis://localhost:6379 or an object"
         )
     return SQLiteVectorDatabase(place, _or_default(embeddings))
 

@@ -1,0 +1,28 @@
+"""What the tests of memory share."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.memory.redis8 import Redis8
+
+
+@pytest.fixture(scope="session")
+def redis8() -> Iterator[Redis8]:
+    # Not every environment in which tests run has the redis package.
+    server: Redis8 = importlib.import_module("tests.memory.redis8").Redis8()
+    with server.client:
+        yield server
+
+
+@pytest.fixture
+def prefix(redis8: Redis8) -> Iterator[str]:
+    """Of the keys of one test."""
+    prefix = redis8.fresh_prefix()
+    yield prefix
+    redis8.forget(prefix)
