@@ -1,9 +1,9 @@
 """`RedisVectorDatabase`: records on a Redis server from version 8 on, found by its vector sets.
 
-Each user has a vector set of their own, so that a search goes through what this user said and nothing else. Sets of up
-to `exact_up_to` records are searched exactly, and so is every search with a filter or `min_score`, which has to look at
-all of them to know how many match. Larger ones are searched through their graph, which may order what is far from the
-query, or nearly as near as the last one wanted, a little otherwise. A search without `user_id` asks each user's set.
+Each user has a vector set of their own, so that a search goes through what this user said and nothing else. Filters and
+totals are exact, and so is the order of what is found in a set of up to `exact_up_to` records; larger ones are searched
+through their graph, which may now and then miss one of the nearest. A `min_score` is always exact, and slow where most
+of a large set reaches it. A search without `user_id` asks each user's set.
 """
 
 from __future__ import annotations

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers import redis_8
+
 if TYPE_CHECKING:
     from tests.memory.redis8 import Redis8
 
 
 @pytest.fixture(scope="session")
 def redis8() -> Iterator[Redis8]:
+    if missing := redis_8().missing:
+        pytest.fail(f"redis-8 is needed and missing: {missing}", pytrace=False)
     # Not every environment in which tests run has the redis package.
     server: Redis8 = importlib.import_module("tests.memory.redis8").Redis8()
     with server.client:

@@ -147,7 +147,7 @@ def test_of_many_that_match_the_nearest_are_found(many: list[Any]) -> None:
     assert len(run(many[0].listing(limit=1 << 62))) == 1100
 
 
-def test_a_scope_with_an_unlikely_vector_is_near_to_nothing(opened: Any) -> None:
+def test_a_vector_of_zeros_is_as_near_to_everything_as_to_nothing(opened: Any) -> None:
     database = opened(embeddings=CallableEmbeddings(lambda text: [0.0, 0.0] if text == "zero" else [1.0, 0.0]))
     run(database.adding([MemoryRecord("zero"), MemoryRecord("one")]))
     assert [(each.text, each.score) for each in run(database.searching("query"))] == [("one", 1.0), ("zero", 0.0)]
