@@ -224,6 +224,7 @@ class AsyncCalls:
         own = self._own.get(loop)
         if own is None or own.pid != os.getpid():
             own = self._own[loop] = _OnLoop(self._driver.place, self._asyncio)
+        if not own.begun:
             await own.begin()
         return own
 
@@ -238,12 +239,23 @@ class _OnLoop:
     def __init__(self, place: Place, module: Any) -> None:
         self.pid = os.getpid()
         self.client = place.async_client(module)
+        self._is_cluster = place.is_cluster
         self.turns = asyncio.Semaphore(place.max_connections)
         """A cluster's client has no pool that waits, and one that does wait wakes its waiters in any order."""
+        self.begun = False
+        self._beginning = asyncio.Lock()
         self._until_closed = self._opened()
+        self._watched = False
 
     async def begin(self) -> None:
-        await anext(self._until_closed)
+        """Once, however many come first at once: redis-py's client of a cluster breaks off connections of theirs."""
+        async with self._beginning:
+            if not self._watched:
+                await anext(self._until_closed)
+                self._watched = True
+            if self._is_cluster and not self.begun:
+                await self.client.initialize()
+            self.begun = True
 
     async def close(self) -> None:
         await self._until_closed.aclose()
