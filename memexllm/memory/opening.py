@@ -92,7 +92,7 @@ def database_for(vector_database: Any, storage_backend: Any, embeddings: Any, *,
 
 
 def opened(place: str, embeddings: Any) -> EmbeddingVectorDatabase:
-    """The database at a path, `:memory:`, or a `sqlite:///` or `memory:` URL."""
+    """The database at a path, `:memory:`, or a `sqlite:///`, `postgresql://` or `memory:` URL."""
     from memexllm.memory.in_memory import InMemoryVectorDatabase
     from memexllm.memory.sqlite import SQLiteVectorDatabase
 
@@ -101,9 +101,14 @@ def opened(place: str, embeddings: Any) -> EmbeddingVectorDatabase:
     if place.startswith("sqlite://"):
         # As for threads: sqlite:///relative, sqlite:////absolute, and sqlite:// alone in memory.
         place = place.removeprefix("sqlite://").removeprefix("/") or ":memory:"
-    if "://" in place:
+    scheme, separator, _ = place.partition("://")
+    if scheme.partition("+")[0] in ("postgresql", "postgres") and separator:
+        from memexllm.memory.postgres import PostgresVectorDatabase
+
+        return PostgresVectorDatabase(place, _or_default(embeddings))
+    if separator:
         raise ConfigurationError(
-            f"no vector database is known for {place.split('://')[0]!r} URLs; use sqlite:///memory.db, memory: or an "
+            f"no vector database is known for {scheme!r} URLs; use sqlite:///memory.db, postgresql://, memory: or an "
             "object"
         )
     return SQLiteVectorDatabase(place, _or_default(embeddings))
