@@ -39,6 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ):
         if fixture in metafunc.fixturenames:
             servers: Sequence[Server | SQLServer] = found()
+            if "postgres_server" in metafunc.fixturenames:
+                servers = [server for server in servers if server.id == "postgres"]
             ids = [server.id for server in servers]
             metafunc.parametrize(fixture, servers, ids=ids, indirect=True, scope="session")
 
@@ -64,6 +66,12 @@ def sql_server(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with Running(server) as own:
         yield own.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(sql_server: str) -> str:
+    """The URL of a real PostgreSQL server."""
+    return sql_server
 
 
 @pytest.fixture(scope="session")

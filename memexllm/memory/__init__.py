@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memexllm.memory.in_memory import InMemoryVectorDatabase
     from memexllm.memory.ingesting import IngestResult
     from memexllm.memory.manager import AsyncMemoryManager, Memio, MemoryManager, OpenMemory
+    from memexllm.memory.postgres import PostgresVectorDatabase
     from memexllm.memory.recall import AsyncMessageRecall, MessageRecall
     from memexllm.memory.records import Document, Fact, Memory, MemoryRecord, MemoryRecordResult, MemoryRecordResults
     from memexllm.memory.redis import AsyncRedisVectorDatabase, RedisVectorDatabase
@@ -35,6 +36,7 @@ __all__ = [
     "MemoryVectorDatabase",
     "EmbeddingVectorDatabase",
     "SQLiteVectorDatabase",
+    "PostgresVectorDatabase",
     "InMemoryVectorDatabase",
     "RedisVectorDatabase",
     "AsyncRedisVectorDatabase",
@@ -88,6 +90,7 @@ __getattr__, __dir__ = lazy_exports(
         "MessageRecall": "memexllm.memory.recall",
         "OpenMemory": "memexllm.memory.manager",
         "Plugin": "memexllm.core.plugins",
+        "PostgresVectorDatabase": "memexllm.memory.postgres",
         "RedisVectorDatabase": "memexllm.memory.redis",
         "SQLiteVectorDatabase": "memexllm.memory.sqlite",
         "StorageBackend": "memexllm.memory.vector_database",

@@ -255,7 +255,7 @@ class AsyncEmbeddings:
         (lambda: MemoryManager(storage_backend=DictBackend), "class"),  # type: ignore[arg-type]  # what is refused
         (lambda: MemoryManager(storage_backend=object()), "lacks store_memory"),  # type: ignore[arg-type]  # refused
         (lambda: MemoryManager("memory:", storage_backend=DictBackend()), "not both"),
-        (lambda: MemoryManager("postgres://x/y"), "'postgres'"),
+        (lambda: MemoryManager("mysql://x/y"), "'mysql'"),
         (lambda: MemoryManager("memory:", embeddings=lambda text: [1.0]), "CallableEmbeddings"),
         (
             lambda: MemoryManager(InMemoryVectorDatabase(HashingEmbeddings()), embeddings=HashingEmbeddings()),
