@@ -3,13 +3,14 @@
 The floor is what a program would write that keeps messages in a list, on one connection of redis-py:
 
 - *raw append*: one MULTI with `RPUSH` of two texts, `HINCRBY` of the thread's version, `HSET` of its time and `ZADD` to
-  the list of threads; the texts are made by `json.dumps` from two dicts.
+  the list of threads; the texts are made by `json.dumps` from two dicts that hold what our rows hold.
 - *raw script*: the same by a script that reads the version first, as a program must that refuses outdated writes.
 - *raw read*: `LRANGE` of the newest 20, each text read by `json.loads`.
 - *raw list*: `ZREVRANGE` of the newest 50, then their hashes in one pipeline.
 
-Ours stores what a call stores: the question and the answer with its `CallInfo`, as `Message`s made beforehand. Times
-are wall times, the median of rounds in which the contestants take turns; ratios are medians of the rounds' pairs.
+Ours stores what a call stores: the question and the answer with its `CallInfo`, as `Message`s made beforehand; *with
+counts and state* is what a window of tokens adds, the count of an earlier message and a key of the thread's state.
+Times are wall times, the median of rounds in which the contestants take turns; ratios are medians of the rounds' pairs.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from memexllm.storage import RedisStorage
 LENGTHS = (10, 1_000, 100_000)
 N_LISTED = 50
 AIM = 1.5
-QUESTION = {"role": "user", "content": TEXT}
-ANSWER = {"role": "assistant", "content": TEXT}
+COUNTS = {1: (111, "o200k_base")}
+STATE = {"calibration": {"ratio": 1.02, "n": 8}}
 
 _SCRIPT = """
 local version = tonumber(redis.call('HGET', KEYS[2], 'version') or 0) + 1
@@ -102,14 +103,15 @@ def repeated(use: Callable[[], Any]) -> Batch:
 def compare(client: Any, storage: RedisStorage, length: int, n_rounds: int) -> None:
     name = f"thread-{length}"
     storage.save_thread(Thread(name, messages=[Message(TEXT, "user") for _ in range(length)]))
-    text = json.dumps(QUESTION)
+    question, answer = Message(TEXT, "user"), Message(TEXT, "assistant", call=CALL)
+    asked, answered = question.row(), answer.row()
+    text = json.dumps(asked)
     for _ in range(0, length, 1000):
         client.rpush(f"raw:{name}", *[text] * min(length, 1000))
-    question, answer = Message(TEXT, "user"), Message(TEXT, "assistant", call=CALL)
 
     def raw_append() -> None:
         with client.pipeline() as pipe:
-            pipe.rpush(f"raw:{name}", json.dumps(QUESTION), json.dumps(ANSWER))
+            pipe.rpush(f"raw:{name}", json.dumps(asked), json.dumps(answered))
             pipe.hincrby(f"raw:{name}:head", "version", 1)
             now = time.time_ns() // 1000
             pipe.hset(f"raw:{name}:head", "updated_at", now)
@@ -120,13 +122,16 @@ def compare(client: Any, storage: RedisStorage, length: int, n_rounds: int) -> N
 
     def raw_script() -> None:
         keys = [f"raw:{name}", f"raw:{name}:head", "raw:threads"]
-        script(keys, [json.dumps(QUESTION), json.dumps(ANSWER), time.time_ns() // 1000, name])
+        script(keys, [json.dumps(asked), json.dumps(answered), time.time_ns() // 1000, name])
 
     print(f"a thread of {length:,} messages")
     appends = {
         "raw append": repeated(raw_append),
         "raw script": repeated(raw_script),
         "append_messages": repeated(lambda: storage.append_messages(name, [question, answer], create={})),
+        "... with counts and state": repeated(
+            lambda: storage.append_messages(name, [question, answer], create={}, counts=COUNTS, state=STATE)
+        ),
     }
     show(in_turn(appends, n_rounds, 50))
     reads = {

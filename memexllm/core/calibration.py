@@ -57,11 +57,14 @@ class Calibration:
         return Calibration(counted, reported, round(slope, 4), counted, reported)
 
 
+_AS_COUNTED = Calibration()
+
+
 def calibration_of(state: Mapping[str, Any], model: str | None) -> Calibration:
     """What is known of `model` in the thread of this state; by default counts are taken for right."""
     known: Mapping[str, Sequence[Any]] = state.get(CALIBRATION) or {}
     sample = known.get(model or "")
-    return Calibration(*sample) if sample else Calibration()
+    return Calibration(*sample) if sample else _AS_COUNTED
 
 
 def recalibrated(state: Mapping[str, Any], model: str | None, counted: int, reported: int) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class UnknownModelWarning(UserWarning):
     """A model's vocabulary is not known; its tokens are counted with `o200k_base`."""
 
 
+@functools.lru_cache(maxsize=256)
 def window_of(model: str | None) -> int:
     """Tokens of the model's context window; 128,000 for a model that is not known."""
     return _WINDOWS.get(_longest_prefix(_WINDOWS, model), _UNKNOWN_WINDOW)
@@ -306,6 +307,7 @@ def _image_tokens(image: Mapping[str, Any], model: str | None) -> int:
     return rule.base + rule.tile * math.ceil(width / 512) * math.ceil(height / 512)
 
 
+@functools.lru_cache(maxsize=256)
 def _image_rule(model: str | None) -> ImageRule:
     return _IMAGE_RULES.get(_longest_prefix(_IMAGE_RULES, model), _USUAL_IMAGE)
 

@@ -132,6 +132,8 @@ class Calls:
         with self._lock:
             own, self._own = self._own, None
         if own is not None and own[0] == os.getpid():
+            if self._driver.place.is_cluster:  # whose close() leaves the connections open
+                own[1].disconnect_connection_pools()
             own[1].close()
 
     def _repeated(self, operation: str, work: Any) -> Any:

@@ -40,6 +40,8 @@ from memexllm.storage._rows import Encoded, decode_messages, decode_wire
 _LOOK_EVERY_S = 1.0
 _DONE_FOR_S = 60
 """Beside the time we send a write again: a client handed in may do so by itself."""
+_AT_ONCE = 500
+"""How many messages a plain append has at most: what one command of Redis is given by Lua is limited."""
 Reply = list[str]
 """The lines of an answer."""
 _UNTOUCHED: Reply = ["", "", ""]
@@ -76,22 +78,28 @@ class Operations:
         if create is not None:
             fields = fields_of(thread_id, create)
             user, owner, made = str(fields[0]), str(fields[1]), fields[2:]
+        plain = self.ttl == "" and max_messages is None and len(messages) <= _AT_ONCE
         changes: list[Arg] = [0]
         if supersede_from is not None or supersede or counts:
+            plain = plain and supersede_from is None and not supersede
             noted = {seq: jsontext.dumps(list(counts[seq])) for seq in seqs_inside(counts)} if counts else {}
             changes = [1, from_seq(supersede_from), *_counted(seqs_inside(supersede))]
             changes += [len(noted), *(each for pair in noted.items() for each in pair)]
         changes.append(len(messages))
         for each in encoded_rows(messages):
+            plain = plain and not each.superseded
             changes += message_args(each)
-        changes += state_args(state)
         now = micros_now()
-        touched = yield from self.touched(doing, name, now, owner, creating=create is not None)
+        touched = _UNTOUCHED
+        if self.calls.spread:
+            touched = yield from self.touched(doing, name, now, owner, creating=create is not None)
         limits: list[Arg] = ["" if each is None else each for each in (max_messages, expected_version)]
-        args: list[Arg] = [self.done_for_ms, now, name, self.ttl, *limits, user, *changes]
+        kind = "plain" if plain else ""
+        args: list[Arg] = [now, name, self.ttl, *limits, user, kind, *changes, *state_args(state)]
         more: list[Arg] = [owner, touched[0], *made] if create is not None else []
         reply = yield from self.write(doing, scripts.APPEND, name, args, more)
-        yield from self.settle_after(doing, name, reply, touched)
+        if self.calls.spread:
+            yield from self.settle_after(doing, name, reply, touched)
         self.check(reply, thread_id, expected_version)
         return int(reply[1])
 
@@ -111,7 +119,7 @@ class Operations:
         now = micros_now()
         touched = yield from self.touched(doing, name, now)
         expected: Arg = "" if expected_version is None else expected_version
-        args: list[Arg] = [self.done_for_ms, now, name, self.ttl, expected, needle, *parts, *stated]
+        args: list[Arg] = [now, name, self.ttl, expected, needle, *parts, *stated]
         reply = yield from self.write(doing, scripts.REPLACE, name, args)
         yield from self.settle_after(doing, name, reply, touched)
         if reply[0] == "absent":
@@ -134,7 +142,7 @@ class Operations:
         touched = _UNTOUCHED
         if fields:
             touched = yield from self.touched(doing, name, now)
-        args: list[Arg] = [self.done_for_ms, now, name, self.ttl, len(fields) // 2, *fields, *stated]
+        args: list[Arg] = [now, name, self.ttl, len(fields) // 2, *fields, *stated]
         reply = yield from self.write(doing, scripts.PATCH, name, args)
         yield from self.settle_after(doing, name, reply, touched, surely=user_id is not UNSET)
         self.check(reply, thread_id)
@@ -142,7 +150,7 @@ class Operations:
     def delete(self, thread_id: str) -> Flow[bool]:
         doing = "delete thread"
         name = name_of(thread_id)
-        reply = yield from self.write(doing, scripts.DELETE, name, [self.done_for_ms, name])
+        reply = yield from self.write(doing, scripts.DELETE, name, [name])
         self.check(reply, thread_id)
         if self.calls.spread:
             yield from self.asked(doing, index.SETTLE, [self.keys.index], [name, "", "", "", "", ""], write=True)
@@ -193,8 +201,8 @@ class Operations:
         """The newest rows; None when something stands in the way, of which `_read` speaks."""
         doing = "get messages"
         yield from self.see_format(doing)
-        head, _, live, *_ = self.keys.thread(name_of(thread_id))
-        lines = yield from self.asked(doing, scripts.TAIL, [head, live], [min(limit, 1 << 61) - 1])
+        keys = [self.keys.head(name_of(thread_id))]
+        lines = yield from self.asked(doing, scripts.TAIL, keys, [min(limit, 1 << 61) - 1])
         if lines[0] == "no":
             return None
         found = decode_wire(thread_id, lines[0])
@@ -217,7 +225,7 @@ class Operations:
         yield from self.see_format(doing)
         most: Arg = "" if limit is None else min(limit, 1 << 61)
         args: list[Arg] = [wanted, what, low, high, most, "newest" if newest else "oldest"]
-        reply = yield from self.asked(doing, scripts.READ, self.keys.thread(name), args)
+        reply = yield from self.asked(doing, scripts.READ, [self.keys.head(name)], args)
         self.check(reply, thread_id)
         return reply[1], reply[2]
 
@@ -244,10 +252,9 @@ class Operations:
     ) -> Flow[Reply]:
         """One script in the thread's slot, which writes the lists as well where they are on the same server."""
         yield from self.see_format(doing)
-        keys = [*self.keys.thread(name), self.keys.done(name, new_id())]
-        if not self.calls.spread:
-            keys.append(self.keys.index)
-        return (yield from self.asked(doing, script, keys, args, more, write=True))
+        head = self.keys.head(name)
+        keys = [head] if self.calls.spread else [head, self.keys.index]
+        return (yield from self.asked(doing, script, keys, [new_id(), self.done_for_ms, *args], more, write=True))
 
     def touched(self, doing: str, name: str, now: int, owner: str = "", *, creating: bool = False) -> Flow[Reply]:
         """On a cluster, the lists are written first: the thread's place, and whether its entry was made."""
@@ -271,7 +278,7 @@ class Operations:
 
     def settle(self, doing: str, name: str, seen: str) -> Flow[None]:
         """Make the entry say what the head says, unless its time is no longer the one that was `seen`."""
-        truth = yield from self.asked(doing, scripts.TRUTH, self.keys.thread(name), [])
+        truth = yield from self.asked(doing, scripts.TRUTH, [self.keys.head(name)], [])
         args: list[Arg] = [name, seen, *truth]
         yield from self.asked(doing, index.SETTLE, [self.keys.index], args, write=True)
 

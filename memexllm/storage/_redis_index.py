@@ -108,9 +108,8 @@ INDEX = LISTING + ENTRIES
 HEAD = """
 -- The texts of a head and its state, as one JSON text.
 local function head_text(head, state)
-    local f = call('HMGET', head,
-        'id', 'user', 'title', 'metadata', 'created_at', 'updated_at', 'version', 'place', 'sizes')
-    for i = 1, 9 do
+    local f = call('HMGET', head, 'id', 'user', 'title', 'metadata', 'created_at', 'place', 'tally')
+    for i = 1, 7 do
         if not f[i] then return '' end
     end
     local pairs_of_state = call('HGETALL', state)

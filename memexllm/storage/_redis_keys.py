@@ -15,7 +15,6 @@ from memexllm.core.errors import ConfigurationError, ValidationError
 _ESCAPES = {ord(sign): f"%{ord(sign):02X}" for sign in "%:{}\n"}
 _LONGEST_NAME = 200
 """In bytes; an id that is longer would be paid for in six keys and the lists."""
-_PARTS = ("head", "state", "live", "dead", "extra")
 
 
 def checked_prefix(prefix: Any) -> str:
@@ -59,11 +58,11 @@ class Keys:
     def tag(self, name: str) -> str:
         return f"{self.heads}{name}}}:"
 
-    def thread(self, name: str) -> list[bytes]:
-        """head, state, live, dead, extra: see `_redis_scripts.py`."""
-        tag = self.tag(name)
-        return [f"{tag}{part}".encode() for part in _PARTS]
+    def head(self, name: str) -> bytes:
+        """The key that scripts are given: they know what lies beside it (`_redis_scripts.py`)."""
+        return f"{self.heads}{name}}}:head".encode()
 
-    def done(self, name: str, token: str) -> bytes:
-        """Where the write of this token notes that it was done."""
-        return f"{self.tag(name)}done:{token}".encode()
+    def listed(self, name: str) -> tuple[bytes, bytes, bytes]:
+        """head, state, live: what lists read of a thread that lies elsewhere."""
+        tag = self.tag(name)
+        return f"{tag}head".encode(), f"{tag}state".encode(), f"{tag}live".encode()

@@ -120,7 +120,7 @@ class Lists:
     def _read_heads(self, doing: str, entries: Sequence[_Entry], preview: bool) -> Flow[None]:
         commands: list[tuple[Any, ...]] = []
         for entry in entries:
-            head, state, live, *_ = self._keys.thread(entry.name)
+            head, state, live = self._keys.listed(entry.name)
             commands += [("HMGET", head, *HEAD_FIELDS), ("HGETALL", state)]
             if preview:
                 commands.append(("ZRANGE", live, -1, -1))

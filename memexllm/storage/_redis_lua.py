@@ -6,26 +6,34 @@ Defining a function takes Lua about as long as a short command takes: a script h
 from __future__ import annotations
 
 THREAD = """
-local head, state, live, dead, extra = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local parts = {head, state, live, dead, extra}
+local head = KEYS[1]
+local tag = string.sub(head, 1, -5)
+local state, live, dead, extra = tag .. 'state', tag .. 'live', tag .. 'dead', tag .. 'extra'
 local function counted()
     return call('ZCARD', live) .. ',' .. call('ZCARD', dead) .. ',' .. call('HLEN', extra) .. ',' .. call('HLEN', state)
 end
+local function sizes_of(tally) return string.match(tally or '', '(%d+,%d+,%d+,%d+)$') or '' end
+local function torn(tally) return say('torn', sizes_of(tally), counted()) end
 -- Why the thread cannot be used, or nothing.
-local function refusal(format, known_sizes)
+local function refusal(format, tally)
     if tonumber(format) ~= FORMAT then return say('format', format) end
-    if known_sizes ~= counted() then return say('torn', known_sizes or '', counted()) end
+    if sizes_of(tally) ~= counted() then return torn(tally) end
 end
 """
 
-COUNTING = """
--- How many items the parts hold, kept along with what is done to them: what was missing before stays missed.
-local n_live, n_dead, n_extra, n_state = 0, 0, 0, 0
-local function load_sizes(known)
-    local a, b, c, d = string.match(known, '^(%d+),(%d+),(%d+),(%d+)$')
-    n_live, n_dead, n_extra, n_state = tonumber(a), tonumber(b), tonumber(c), tonumber(d)
+TALLY = """
+-- How many items the parts hold is kept along with what is done to them: what was missing before stays missed.
+local version, next_seq, updated_at, n_live, n_dead, n_extra, n_state = 0, 0, nil, 0, 0, 0, 0
+local function load_tally(tally)
+    local a, b, c, d, e, f, g =
+        string.match(tally or '', '^(%d+),(%d+),(%-?%d+),(%d+),(%d+),(%d+),(%d+)$')
+    version, next_seq, updated_at = tonumber(a), tonumber(b), c
+    n_live, n_dead, n_extra, n_state = tonumber(d), tonumber(e), tonumber(f), tonumber(g)
+    return a
 end
-local function sizes() return n_live .. ',' .. n_dead .. ',' .. n_extra .. ',' .. n_state end
+local function tally_at(now)
+    return table.concat({version, next_seq, now, n_live, n_dead, n_extra, n_state}, ',')
+end
 """
 
 MARKING = """
@@ -121,20 +129,23 @@ local function expire(ttl, before)
     if ttl ~= '' then moment = string.format('%.0f', milliseconds() + tonumber(ttl)) end
     if moment then
         call('HSET', head, 'expires_at', moment)
-        for _, key in ipairs(parts) do call('PEXPIREAT', key, moment) end
+        for _, key in ipairs({head, state, live, dead, extra}) do call('PEXPIREAT', key, moment) end
     end
     return moment or ''
 end
 """
 
 NOTING = """
+-- What every write is given first: the name of the key in which it notes that it was done, and for how long.
+local done, done_for = tag .. 'done:' .. take(), take()
+index = KEYS[2]
 -- Note the result of a write; what it was when the write was done before.
-local function note(result, done_for)
-    if not call('SET', KEYS[6], result, 'NX', 'PX', done_for) then return say('ok', call('GET', KEYS[6]), '', '') end
+local function note(result)
+    if not call('SET', done, result, 'NX', 'PX', done_for) then return say('ok', call('GET', done), '', '') end
 end
 -- A write is refused unless it was done before.
 local function refuse(...)
-    local result = call('GET', KEYS[6])
+    local result = call('GET', done)
     return result and say('ok', result, '', '') or say(...)
 end
 """

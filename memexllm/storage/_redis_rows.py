@@ -19,7 +19,7 @@ from memexllm.storage._rows import Encoded
 
 HIGHEST_SEQ = 10**13
 """Lua and sorted sets count in doubles."""
-HEAD_FIELDS = ("id", "user", "title", "metadata", "created_at", "updated_at", "version", "place", "sizes")
+HEAD_FIELDS = ("id", "user", "title", "metadata", "created_at", "place", "tally")
 _NEW = uuid4().hex
 _PLACEHOLDER = re.compile(f'"{_NEW}:(\\d+)"')
 _SHAPE_ERRORS = (TypeError, KeyError, ValueError, AttributeError, OverflowError)
@@ -129,7 +129,7 @@ def head_of(thread_id: str | None, text: str) -> Thread:
     """The thread of a head's text; `thread_id` names it when it cannot be read."""
     try:
         found = jsontext.loads(text)
-        own_id, user, title, metadata, created, updated, version, place, live, _, _, _, state = found
+        own_id, user, title, metadata, created, place, version, _, updated, live, _, _, _, state = found
         if type(metadata) is not dict or type(state) is not dict or not isinstance(own_id, str):
             raise TypeError("another value where a dict was written")
         return Thread.from_storage(

@@ -1,4 +1,6 @@
-"""Whole threads: saved, or copied for a fork. A long one is laid ready in parts, then put in place at once.
+"""Whole threads: saved, restored in batches, or copied for a fork.
+
+What is long is laid ready in parts, then put in place at once.
 
 No script keeps other clients waiting for longer than a part takes. Who dies meanwhile leaves parts that expire.
 """
@@ -10,10 +12,10 @@ from typing import Any
 
 from memexllm.core.errors import OperationError
 from memexllm.core.flow import Flow
-from memexllm.core.models import Thread
+from memexllm.core.models import Message, Thread
 from memexllm.core.moments import new_id, to_micros
 from memexllm.core.wire import plain
-from memexllm.storage import _redis_scripts as scripts
+from memexllm.storage import _redis_whole_scripts as scripts
 from memexllm.storage._defaults import unknown_message, unknown_thread
 from memexllm.storage._forking import fork_head, refuse_superseded, taken
 from memexllm.storage._redis_flows import Operations
@@ -28,6 +30,7 @@ from memexllm.storage._redis_rows import (
     needle_of,
     state_args,
 )
+from memexllm.storage._restoring import refuse_seqs
 from memexllm.storage._rows import Encoded, positions
 
 PART = 500
@@ -61,6 +64,26 @@ class Saving:
         ready = yield from self._ready(doing, name_of(thread.id), args)
         next_seq = seqs[-1] + 1 if seqs else 0
         reply = yield from self._put(doing, thread, next_seq, ready, max_messages, must_be_new=False)
+        self._do.check(reply, thread.id)
+
+    def restore(self, thread: Thread, messages: Sequence[Message], max_messages: int | None) -> Flow[None]:
+        """One script, whatever there is: batches are the caller's."""
+        doing = "restore messages"
+        seqs = checked_seqs(refuse_seqs(thread.id, messages, -1))
+        args = [[seq, *message_args(Encoded(message))] for seq, message in zip(seqs, messages, strict=True)]
+        bounds: list[Arg] = [seqs[0], seqs[-1] + 1] if seqs else ["", ""]
+        limit: Arg = "" if max_messages is None else max_messages
+        named = _named(thread)
+        stated = state_args(plain(thread.state), new=False)
+        name, updated = name_of(thread.id), to_micros(thread.updated_at)
+        touched = yield from self._do.touched(doing, name, updated, owner_of(thread.user_id), creating=True)
+        head: list[Arg] = [updated, name, self._do.ttl, limit, thread.version, touched[0], *named]
+        reply = yield from self._do.write(
+            doing, scripts.RESTORE, name, [*head, len(seqs), *bounds, *_flat(args), *stated]
+        )
+        yield from self._do.settle_after(doing, name, reply, touched, surely=True)
+        if reply[0] == "behind":
+            refuse_seqs(thread.id, messages, int(reply[1]))
         self._do.check(reply, thread.id)
 
     def fork(
@@ -100,7 +123,7 @@ class Saving:
     def _source(self, doing: str, thread_id: str, at: str | None) -> Flow[list[str]]:
         yield from self._do.see_format(doing)
         needle = "" if at is None else needle_of(at)
-        keys = self._do.keys.thread(name_of(thread_id))
+        keys = [self._do.keys.head(name_of(thread_id))]
         reply = yield from self._do.asked(doing, scripts.SOURCE, keys, [needle])
         if reply[0] == "absent":
             raise unknown_message(thread_id, str(at))
@@ -109,7 +132,7 @@ class Saving:
 
     def _copied(self, doing: str, thread_id: str, name: str, end: int, size: int) -> Flow[_Ready]:
         """The messages up to the seq `end`, laid ready for the thread of this name, `size` in one script."""
-        keys = self._do.keys.thread(name_of(thread_id))
+        keys = [self._do.keys.head(name_of(thread_id))]
         staging = _Staging(self._do, doing, name)
         after = -1
         while True:
@@ -132,12 +155,12 @@ class Saving:
     ) -> Flow[list[str]]:
         name = name_of(thread.id)
         updated = to_micros(thread.updated_at)
-        named = [each for pair in zip(_FIELDS, head_fields(thread), strict=True) for each in pair]
+        named = _named(thread)
         stated = state_args(plain(thread.state), new=False)
         touched = yield from self._do.touched(doing, name, updated, owner_of(thread.user_id), creating=True)
         limit: Arg = "" if max_messages is None else max_messages
         head: list[Arg] = [int(must_be_new), thread.version, next_seq, touched[0], *named]
-        args: list[Arg] = [self._do.done_for_ms, updated, name, self._do.ttl, limit, ready.staging, *head]
+        args: list[Arg] = [updated, name, self._do.ttl, limit, ready.staging, *head]
         reply = yield from self._do.write(doing, scripts.SAVE, name, [*args, *ready.args, *stated])
         yield from self._do.settle_after(doing, name, reply, touched, surely=True)
         if reply[0] == "unstaged":
@@ -163,6 +186,11 @@ class _Staging:
 
     def ready(self) -> _Ready:
         return _Ready([0]) if self._sizes is None else _Ready([self._sizes], self._place)
+
+
+def _named(thread: Thread) -> list[Arg]:
+    """The fields of a head, each after its name."""
+    return [each for pair in zip(_FIELDS, head_fields(thread), strict=True) for each in pair]
 
 
 def _flat(messages: Iterable[list[Arg]]) -> list[Arg]:

@@ -41,7 +41,7 @@ class Place:
         if self.is_cluster:
             options = {"max_connections": self.max_connections, "connection_pool_class": module.BlockingConnectionPool}
             return module.cluster.RedisCluster.from_url(self._plain_url, **options, **self._options())
-        return module.Redis(connection_pool=self._pool(module))
+        return module.Redis.from_pool(self._pool(module))
 
     def async_client(self, module: Any) -> Any:
         """Of the module `redis.asyncio`, for the running loop."""

@@ -26,6 +26,7 @@ from memexllm.storage._sql_listing import read_page
 from memexllm.storage._sql_operation import Operation, Recovered
 from memexllm.storage._sql_quick import append as append_at_once
 from memexllm.storage._sql_quick import can_append
+from memexllm.storage._sql_restoring import restore_messages as restore_messages
 from memexllm.storage._sql_transaction import Transaction
 from memexllm.storage._sql_words import index
 from memexllm.storage.base import checked_message_limit, refuse_partial

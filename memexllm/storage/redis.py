@@ -140,6 +140,9 @@ class RedisStorage(BaseStorage):
         """`BaseStorage.fork_thread` by a copy, made in parts of 500 messages and there at once."""
         return run(self._whole.fork(thread_id, new_id, at, create, self.max_messages))
 
+    def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
+        run(self._whole.restore(thread, messages, self.max_messages))
+
     def read_head(self, thread_id: str) -> Thread | None:
         return run(self._do.read_head(thread_id))
 
@@ -281,6 +284,10 @@ class AsyncRedisStorage(AsyncBaseStorage):
     ) -> Thread:
         """Async `RedisStorage.fork_thread`."""
         return await arun(self._whole.fork(thread_id, new_id, at, create, self.max_messages))
+
+    async def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
+        """Async `RedisStorage.restore_messages`."""
+        await arun(self._whole.restore(thread, messages, self.max_messages))
 
     async def read_head(self, thread_id: str) -> Thread | None:
         """Async `RedisStorage.read_head`."""

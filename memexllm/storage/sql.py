@@ -165,6 +165,9 @@ class SQLStorage(BaseStorage):
         made: Thread = self._run(self._operations.fork_thread(thread_id, new_id, at, create, self.max_messages))
         return made
 
+    def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
+        self._run(self._operations.restore_messages(thread, messages, self.max_messages))
+
     def read_head(self, thread_id: str) -> Thread | None:
         found: Thread | None = self._run(self._operations.read_head(thread_id))
         return found
@@ -310,6 +313,10 @@ class AsyncSQLStorage(AsyncBaseStorage):
         """Async `SQLStorage.fork_thread`."""
         made: Thread = await self._run(self._operations.fork_thread(thread_id, new_id, at, create, self.max_messages))
         return made
+
+    async def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
+        """Async `SQLStorage.restore_messages`."""
+        await self._run(self._operations.restore_messages(thread, messages, self.max_messages))
 
     async def read_head(self, thread_id: str) -> Thread | None:
         found: Thread | None = await self._run(self._operations.read_head(thread_id))

@@ -106,6 +106,19 @@ class KeepingLaws:
         store.append("t", *says("on"))
         assert store.seqs("t")[-1] == 29
 
+    def test_law01_a_restored_thread_is_its_users_and_its_forks_stay_as_they_are(self, store: DrivenStorage) -> None:
+        store.append("t", *says(*map(str, range(60))), create={"user_id": "ann"})
+        store.call("fork_thread", "t", "fork")
+        fork = store.whole_thread("fork")
+        head = store.head("t").changed(user_id="bob", title="his", partial=False, stored_messages=None)
+        store.call("restore_messages", head, [Message("more", "user", seq=77)])
+        assert store.whole_thread("fork") == fork
+        assert (store.head("t").title, store.seqs("t")) == ("his", [*range(60), 77])
+        for order in ("created", "-updated"):
+            assert [store.listed_ids(user_id=user, order_by=order) for user in ("ann", "bob")] == [["fork"], ["t"]]
+        store.delete_thread("fork")
+        assert store.texts("t", limit=2) == ["59", "more"]
+
     def test_law01_saving_again_replaces_the_thread(self, store: DrivenStorage) -> None:
         store.save_thread(_thread("t", says("one", "two", "three")))
         found = store.whole_thread("t")

@@ -75,15 +75,20 @@ def until(condition: Callable[[], bool]) -> None:
 # Keys.
 
 
-def test_all_keys_of_a_thread_lie_in_one_slot_whatever_its_id() -> None:
-    keys = Keys("memexllm")
-    slots = set()
+def test_all_keys_of_a_thread_lie_in_one_slot_whatever_its_id(storage: RedisStorage, client: Any, prefix: str) -> None:
+    index = Keys(prefix).index
+    slots: set[int] = set()
+    before: set[bytes] = set()
     for thread_id in HOSTILE[:-1]:
         if thread_id != "\ud83d":
-            name = name_of(thread_id)
-            found = {key_slot(key) for key in (*keys.thread(name), keys.done(name, "0"))}
-            assert len(found) == 1
-            slots |= found
+            storage.append_messages(thread_id, say("a", "b", metadata={"n": 1}), create={}, state={"k": 1})
+            storage.append_messages(thread_id, [], supersede=[0])
+            found = {key for key in keys_of(client, prefix) - before if not key.startswith(index)}
+            parts = [key.rpartition(b"}:")[2].partition(b":")[0] for key in found]
+            assert sorted(parts) == [b"dead", b"done", b"done", b"extra", b"head", b"live", b"state"]
+            assert len({key_slot(key) for key in found}) == 1
+            slots |= {key_slot(key) for key in found}
+            before |= found
     assert len(slots) > len(HOSTILE) / 2
 
 
@@ -322,10 +327,15 @@ def test_a_write_whose_answer_is_lost_is_done_once(lossy: Losing, prefix: str, s
         assert unlucky.append_messages("new", say("n"), create={"user_id": "ann"}, expected_version=0) == 1
         lose()
         assert unlucky.delete_thread("new") is True
-        assert lossy.n_lost == 7
+        head = storage.read_head("t")
+        assert head is not None
+        lose()
+        unlucky.restore_messages(head.changed(version=9), [Message("third", "user", seq=7)])
+        assert lossy.n_lost == 8
     thread = storage.get_thread("t")
     assert thread is not None
-    assert ([each.text for each in thread.messages], thread.version, thread.state) == (["FIRST", "second"], 4, {"k": 1})
+    assert [each.text for each in thread.messages] == ["FIRST", "second", "third"]
+    assert (thread.version, thread.state) == (9, {"k": 1})
 
 
 async def test_an_asynchronous_write_whose_answer_is_lost_is_done_once(

@@ -164,9 +164,15 @@ def test_every_write_is_made_once_though_its_answer_is_lost(
         assert head is not None
         assert (head.version, head.title, texts(storage)) == (version + 2, "x", ["A", "b"])
         cutting.arm(commit_of(url), moment)
+        storage.restore_messages(head.changed(version=9), [Message("c", "user", seq=7)])
+        assert (storage.read_head("t"), texts(storage)) == (
+            head.changed(version=9, stored_messages=3),
+            ["A", "b", "c"],
+        )
+        cutting.arm(commit_of(url), moment)
         assert storage.delete_thread("t") is True
         assert storage.delete_thread("t") is False
-        assert cutting.n_cut == 3
+        assert cutting.n_cut == 4
 
 
 def test_a_connection_lost_while_the_tables_are_looked_for_is_made_again(cut: tuple[Cutting, str], schema: str) -> None:

@@ -136,7 +136,10 @@ def _late(resource: Any, call: Call, params: dict[str, Any], drive: Callable[[Fl
     incoming: list[Draft] = []
     if surface.body_key in params:  # else the SDK says so itself, where it must be given
         incoming = surface.drafts(params[surface.body_key] or ())
-        params[surface.body_key] = []
+        if surface.sdk_requires_body_key:
+            params[surface.body_key] = []
+        else:
+            del params[surface.body_key]
 
     def post(path: str, **request: Any) -> Any:
         if path != surface.path:

@@ -37,7 +37,7 @@ class Listener(Protocol):
 @dataclass(frozen=True)
 class Surface:
     """`resource` is where the SDK's client keeps it, `body_key` what carries the conversation in a request's body, and
-    `max_output` are the names of its limit on the answer.
+    `max_output` are the names of its limit on the answer. `sdk_requires_body_key`: its method cannot be called without.
 
     `drafts` reads what a caller passed there, `sent` writes what goes there for the block and the other rows.
     `answer` reads what came back, None when that is no answer; `listener` makes what listens to a stream.
@@ -47,6 +47,7 @@ class Surface:
     path: str
     resource: tuple[str, ...]
     body_key: str
+    sdk_requires_body_key: bool
     max_output: tuple[str, ...]
     drafts: Callable[[Any], list[Draft]]
     sent: Callable[[Sequence[MessageRow], Sequence[MessageRow], Target, ReplayReasoning], list[dict[str, Any]]]
@@ -91,6 +92,7 @@ CHAT = Surface(
     path="/chat/completions",
     resource=("chat", "completions"),
     body_key="messages",
+    sdk_requires_body_key=True,
     max_output=("max_completion_tokens", "max_tokens"),
     drafts=drafts_of_messages,
     sent=_sent_messages,
@@ -101,6 +103,7 @@ RESPONSES = Surface(
     path="/responses",
     resource=("responses",),
     body_key="input",
+    sdk_requires_body_key=False,
     max_output=("max_output_tokens",),
     drafts=drafts_of_input,
     sent=_sent_items,
