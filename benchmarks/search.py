@@ -50,7 +50,7 @@ def filled(path: Path, speaker: Speaker) -> SQLiteStorage:
     storage = SQLiteStorage(path)
     for user in range(N_USERS):
         for number in range(N_THREADS):
-            messages = [Message("user" if place % 2 else "assistant", speaker.says()) for place in range(N_MESSAGES)]
+            messages = [Message(speaker.says(), "user" if place % 2 else "assistant") for place in range(N_MESSAGES)]
             storage.save_thread(Thread(f"{user}-{number}", user_id=f"user {user}", messages=messages))
     return storage
 

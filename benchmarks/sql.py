@@ -1,8 +1,9 @@
-"""SQLStorage on PostgreSQL against the raw driver: `python -m benchmarks.sql`, half a minute.
+"""SQLStorage on PostgreSQL against the raw driver, and on PostgreSQL and MariaDB at scale: `python -m benchmarks.sql`.
 
-Starts a server of its own, as the tests do, or uses `MEMEXLLM_TEST_POSTGRES`. The raw floor is psycopg on one open
-connection and the obvious table, `messages(thread_id, seq, role, content, PRIMARY KEY (thread_id, seq))`, its texts in
-variables:
+A minute with the numbers it has by itself; `--threads 100000 --messages 100000 threads search` is for the large ones.
+Starts servers of its own, as the tests do, or uses `MEMEXLLM_TEST_POSTGRES` and `…_MARIADB`. The raw floor is psycopg
+on one open connection and the obvious table, `messages(thread_id, seq, role, content, PRIMARY KEY (thread_id, seq))`,
+its texts in variables:
 
 - *raw rows*: two rows by `executemany`, `COMMIT`; the program knows the next seq.
 - *raw rows and thread*: the same, and in the transaction one `UPDATE` of the thread's version and updated_at.
@@ -12,11 +13,12 @@ Ours stores what a call stores: the question and the answer with its `CallInfo`,
 are wall times, because a server's work is another process's; neither waits for the disk.
 
 Forks are of whole threads of 100 and 100,000 messages; what a fork costs afterwards is an append to one and a read of
-its newest 20, over the same of a thread that is none.
+its newest 20, over the same of a thread that is none. Many threads and search are in `_sql_scale.py`.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -27,6 +29,7 @@ import psycopg
 import sqlalchemy as sa
 
 from benchmarks._pairs import Batch, line, measured, ratio
+from benchmarks._sql_scale import many_threads, searching
 from benchmarks.storage import CALL, N_NEWEST, TEXT
 from memexllm.core.models import Message, Thread
 from memexllm.storage import SQLStorage
@@ -164,18 +167,34 @@ def compare_forks(storage: SQLStorage) -> None:
         print(f"  {what} of a fork over a thread's:", ratio(found["fork"], found["thread"]))
 
 
-def main() -> None:
-    (server,) = [each for each in sql_servers() if each.id == "postgres"]
-    with ExitStack() as stack:
-        url = server.url or stack.enter_context(Running(server)).url
-        raw_url = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-        connection = stack.enter_context(psycopg.connect(raw_url, autocommit=True))
+def compare_with_raw(url: str, storage: SQLStorage) -> None:
+    raw_url = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(raw_url, autocommit=True) as connection:
         for statement in _TABLES.split(";"):
             connection.execute(statement)
-        storage = stack.enter_context(SQLStorage(url, table_prefix="benchmark_"))
         for length in LENGTHS:
             compare(connection, storage, length)
-        compare_forks(storage)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="SQLStorage against the raw driver, and at scale")
+    parser.add_argument("parts", nargs="*", default=["raw", "forks", "threads", "search"])
+    parser.add_argument("--threads", type=int, default=5_000, help="how many threads are listed; 100000 takes a minute")
+    parser.add_argument("--messages", type=int, default=5_000, help="how many messages are searched")
+    options = parser.parse_args()
+    for server in sql_servers():
+        with ExitStack() as stack:
+            url = server.url or stack.enter_context(Running(server)).url
+            storage = stack.enter_context(SQLStorage(url, table_prefix="benchmark_"))
+            print(server)
+            if "raw" in options.parts and server.id == "postgres":
+                compare_with_raw(url, storage)
+            if "forks" in options.parts and server.id == "postgres":
+                compare_forks(storage)
+            if "threads" in options.parts:
+                many_threads(stack.enter_context(SQLStorage(url, table_prefix="many_")), options.threads)
+            if "search" in options.parts:
+                searching(stack.enter_context(SQLStorage(url, table_prefix="search_")), options.messages)
 
 
 if __name__ == "__main__":

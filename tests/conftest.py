@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.servers import WITHOUT, Server, cluster_servers, left_out, redis_servers, running
+from tests.servers import WITHOUT, Server, cluster_servers, left_out, redis_8, redis_servers, running
 from tests.sql_servers import Running, SQLServer, sql_servers
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = [f"server {server}" for server in (*redis_servers(), *sql_servers())]
+    lines = [f"server {server}" for server in (*redis_servers(), redis_8(), *sql_servers())]
     lines.extend(f"server {name}: LEFT OUT by {WITHOUT}={os.environ[WITHOUT]}" for name in left_out())
     return lines
 
@@ -39,6 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ):
         if fixture in metafunc.fixturenames:
             servers: Sequence[Server | SQLServer] = found()
+            if "postgres_server" in metafunc.fixturenames:
+                servers = [server for server in servers if server.id == "postgres"]
             ids = [server.id for server in servers]
             metafunc.parametrize(fixture, servers, ids=ids, indirect=True, scope="session")
 
@@ -64,6 +66,12 @@ def sql_server(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with Running(server) as own:
         yield own.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(sql_server: str) -> str:
+    """The URL of a real PostgreSQL server."""
+    return sql_server
 
 
 @pytest.fixture(scope="session")

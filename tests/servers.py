@@ -16,11 +16,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import util
+from importlib import metadata, util
 from pathlib import Path
 from urllib.parse import urlsplit
 
 URL = "MEMEXLLM_TEST_REDIS"
+REDIS_8_URL = "MEMEXLLM_TEST_REDIS8"
 WITHOUT = "MEMEXLLM_TEST_WITHOUT"
 STOP_S = 10.0
 KNOWN = ("mariadb", "postgres", "redis", "valkey")
@@ -52,6 +53,17 @@ def redis_servers(environ: Mapping[str, str] = os.environ) -> list[Server]:
     if url := environ.get(URL):
         return [Server("redis-url", url=url)]
     return [server for name, server in _installed().items() if name not in left_out(environ)]
+
+
+def redis_8(environ: Mapping[str, str] = os.environ) -> Server:
+    """What the tests of vector sets run against: fakeredis where no URL of a real server is given."""
+    if url := environ.get(REDIS_8_URL):
+        return Server("redis-8", url=url)
+    try:
+        version = metadata.version("fakeredis")
+    except metadata.PackageNotFoundError:
+        return Server("redis-8", missing=f"pip install fakeredis[lua,vectorset] (or set {REDIS_8_URL})")
+    return Server("redis-8", version=f"fakeredis {version} in its place ({REDIS_8_URL} takes the URL of a real one)")
 
 
 def own_servers(environ: Mapping[str, str] = os.environ) -> list[Server]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.servers import Server, left_out, redis_servers
+from tests.servers import Server, left_out, redis_8, redis_servers
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,6 +59,13 @@ def test_only_a_named_server_is_left_out(environ: dict[str, str], names: list[st
 def test_a_server_nobody_knows_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="can leave out mariadb, postgres, redis, valkey"):
         left_out({"MEMEXLLM_TEST_WITHOUT": "sqlite"})
+
+
+def test_the_header_says_what_the_tests_of_vector_sets_run_on() -> None:
+    standing_in, real = redis_8({}), redis_8({"MEMEXLLM_TEST_REDIS8": "redis://:secret@example.org:6388"})
+    assert str(standing_in).startswith("redis-8: fakeredis ")
+    assert "MEMEXLLM_TEST_REDIS8" in str(standing_in)
+    assert str(real) == "redis-8: redis://example.org:6388"
 
 
 def test_a_missing_server_is_a_failure_that_says_what_to_do() -> None:

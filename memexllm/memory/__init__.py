@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from memexllm.memory.in_memory import InMemoryVectorDatabase
     from memexllm.memory.ingesting import IngestResult
     from memexllm.memory.manager import AsyncMemoryManager, Memio, MemoryManager, OpenMemory
+    from memexllm.memory.postgres import PostgresVectorDatabase
     from memexllm.memory.recall import AsyncMessageRecall, MessageRecall
     from memexllm.memory.records import Document, Fact, Memory, MemoryRecord, MemoryRecordResult, MemoryRecordResults
+    from memexllm.memory.redis import AsyncRedisVectorDatabase, RedisVectorDatabase
+    from memexllm.memory.redis_settings import create_redis_memory_vector_db
     from memexllm.memory.sqlite import SQLiteVectorDatabase
     from memexllm.memory.stores.protocols import DocumentStore, FactStore, GraphStore, HistoryStore
     from memexllm.memory.stores.triples import GraphResult, Triple
@@ -33,7 +36,10 @@ __all__ = [
     "MemoryVectorDatabase",
     "EmbeddingVectorDatabase",
     "SQLiteVectorDatabase",
+    "PostgresVectorDatabase",
     "InMemoryVectorDatabase",
+    "RedisVectorDatabase",
+    "AsyncRedisVectorDatabase",
     "StorageBackend",
     "StorageBackendDatabase",
     "EmbeddingProvider",
@@ -46,6 +52,7 @@ __all__ = [
     "GraphResult",
     "Plugin",
     "create_memory_vector_db",
+    "create_redis_memory_vector_db",
     "MessageRecall",
     "AsyncMessageRecall",
     "Memory",
@@ -60,6 +67,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "AsyncMemoryManager": "memexllm.memory.manager",
         "AsyncMessageRecall": "memexllm.memory.recall",
+        "AsyncRedisVectorDatabase": "memexllm.memory.redis",
         "ChunkingStrategy": "memexllm.memory.chunking.base",
         "Document": "memexllm.memory.records",
         "DocumentStore": "memexllm.memory.stores.protocols",
@@ -82,10 +90,13 @@ __getattr__, __dir__ = lazy_exports(
         "MessageRecall": "memexllm.memory.recall",
         "OpenMemory": "memexllm.memory.manager",
         "Plugin": "memexllm.core.plugins",
+        "PostgresVectorDatabase": "memexllm.memory.postgres",
+        "RedisVectorDatabase": "memexllm.memory.redis",
         "SQLiteVectorDatabase": "memexllm.memory.sqlite",
         "StorageBackend": "memexllm.memory.vector_database",
         "StorageBackendDatabase": "memexllm.memory.backends",
         "Triple": "memexllm.memory.stores.triples",
         "create_memory_vector_db": "memexllm.memory.factory",
+        "create_redis_memory_vector_db": "memexllm.memory.redis_settings",
     },
 )

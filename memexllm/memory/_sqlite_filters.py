@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memexllm.core import jsontext
+from memexllm.memory._metadata_text import pieces_of
 from memexllm.memory.filters import Condition, Filter
 
 _COLUMNS = {
@@ -20,7 +21,6 @@ _COLUMNS = {
 }
 _SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _MOST_BOUND = 500
-_EXACT_AS_FLOAT = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -68,30 +68,8 @@ def _of_column(condition: Condition) -> tuple[str, list[Any]]:
 
 
 def _of_metadata(condition: Condition) -> tuple[str, list[Any]]:
-    """What the text of every metadata that matches holds, in the form in which `jsontext.dumps` writes it."""
-    wanted = condition.operand if condition.operator == "any" else [condition.operand]
-    if (
-        condition.operator not in ("eq", "any")
-        or len(wanted) > _MOST_BOUND
-        or not all(map(_is_written_one_way, wanted))
-    ):
-        return "", []
-    key = condition.path[-1]
-    pieces = [jsontext.dumps({key: _whole(value)})[1:-1] for value in wanted]
-    if condition.operator == "any":
-        pieces.append(f"{jsontext.dumps(key)}:[")
-    return f"({' OR '.join(['instr(r.metadata, ?)'] * len(pieces))})", pieces
-
-
-def _is_written_one_way(value: Any) -> bool:
-    """Whether JSON values that equal it begin with the same signs: 1 and 1.0 do, 0 and -0.0 do not."""
-    if value is None or isinstance(value, str | bool):
-        return True
-    return isinstance(value, int | float) and 0 < abs(value) < _EXACT_AS_FLOAT
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    pieces = pieces_of(condition)
+    return (f"({' OR '.join(['instr(r.metadata, ?)'] * len(pieces))})", list(pieces)) if pieces else ("", [])
 
 
 def _marks(values: Sequence[Any]) -> str:

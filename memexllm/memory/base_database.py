@@ -52,10 +52,12 @@ class Found:
 class EmbeddingVectorDatabase(MemoryVectorDatabase):
     """Base of the built-in databases; `embeddings` is an `EmbeddingProvider`.
 
-    `blocking = False` tells that the primitives return at once and need no worker thread.
+    `blocking = False` tells that the primitives return at once and need no worker thread, `awaitable` that all of them
+    return awaitables, as `async def` ones do.
     """
 
     blocking: bool = True
+    awaitable: bool = False
 
     def __init__(self, embeddings: Any) -> None:
         self.embeddings = checked_provider(embeddings)

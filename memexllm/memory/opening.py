@@ -13,6 +13,7 @@ from memexllm.memory.doors import provider_name
 from memexllm.memory.factory import PendingDatabase, default_embeddings, made_by_factory, named_factory
 from memexllm.memory.ports import ForeignDatabase, Port, asynchronous_part
 from memexllm.memory.vector_database import REQUIRED
+from memexllm.storage._redis_urls import SCHEMES
 
 
 class Opening:
@@ -92,21 +93,30 @@ def database_for(vector_database: Any, storage_backend: Any, embeddings: Any, *,
 
 
 def opened(place: str, embeddings: Any) -> EmbeddingVectorDatabase:
-    """The database at a path, `:memory:`, or a `sqlite:///` or `memory:` URL."""
-    from memexllm.memory.in_memory import InMemoryVectorDatabase
-    from memexllm.memory.sqlite import SQLiteVectorDatabase
-
+    """The database at a path, `:memory:`, or a `sqlite:///`, `postgresql://`, `redis://` or `memory:` URL."""
+    embeddings = _or_default(embeddings)
+    scheme, is_url, rest = place.partition("://")
     if place.startswith("memory:"):
-        return InMemoryVectorDatabase(_or_default(embeddings))
-    if place.startswith("sqlite://"):
+        from memexllm.memory.in_memory import InMemoryVectorDatabase
+
+        return InMemoryVectorDatabase(embeddings)
+    if not is_url or scheme == "sqlite":
+        from memexllm.memory.sqlite import SQLiteVectorDatabase
+
         # As for threads: sqlite:///relative, sqlite:////absolute, and sqlite:// alone in memory.
-        place = place.removeprefix("sqlite://").removeprefix("/") or ":memory:"
-    if "://" in place:
-        raise ConfigurationError(
-            f"no vector database is known for {place.split('://')[0]!r} URLs; use sqlite:///memory.db, memory: or an "
-            "object"
-        )
-    return SQLiteVectorDatabase(place, _or_default(embeddings))
+        return SQLiteVectorDatabase((rest.removeprefix("/") or ":memory:") if is_url else place, embeddings)
+    if scheme in SCHEMES:
+        from memexllm.memory.redis import RedisVectorDatabase
+
+        return RedisVectorDatabase(place, embeddings)
+    if scheme.partition("+")[0] in ("postgresql", "postgres"):
+        from memexllm.memory.postgres import PostgresVectorDatabase
+
+        return PostgresVectorDatabase(place, embeddings)
+    raise ConfigurationError(
+        f"no vector database is known for {scheme!r} URLs; use sqlite:///memory.db, postgresql://, "
+        "redis://localhost:6379, memory: or an object"
+    )
 
 
 def _or_default(embeddings: Any) -> Any:

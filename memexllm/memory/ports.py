@@ -155,6 +155,8 @@ Port = EmbeddingVectorDatabase | ForeignDatabase
 def asynchronous_part(port: Port) -> str | None:
     """What of the database is `async def`, so that a synchronous manager cannot call it."""
     if isinstance(port, EmbeddingVectorDatabase):
+        if port.awaitable:
+            return f"{type(port).__name__}.{_PRIMITIVES[0]}"
         return asynchronous_method(port, _PRIMITIVES) or asynchronous_method(port.embeddings, ("embed_batch", "embed"))
     return asynchronous_method(port.database, REQUIRED)
 

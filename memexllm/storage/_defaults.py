@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from memexllm.core import jsontext
@@ -13,7 +14,7 @@ from memexllm.core.models import Message, Thread, TokenCount
 from memexllm.core.moments import utc_now
 from memexllm.core.wire import MessageRow, copy_row, plain
 from memexllm.storage._listing import ListQuery, list_keywords, listed
-from memexllm.storage._packing import pack, unpack
+from memexllm.storage._packing import copied, pack, unpack
 
 
 class _UnsetType:
@@ -150,7 +151,16 @@ def search_threads(storage: Any, query: ListQuery, whole: bool) -> Flow[list[Thr
 def load(storage: Any, thread_id: str) -> Flow[Thread | None]:
     """The whole thread, unpacked: a copy the caller owns, whatever the storage handed out."""
     stored = yield from call(storage.get_thread, thread_id, blocking=storage_blocks(storage))
-    return None if stored is None else unpack(stored)
+    if stored is None:
+        return None
+    return unpack(stored) if keeps_whole_threads(storage) else copied(stored)
+
+
+def keeps_whole_threads(storage: Any) -> bool:
+    """Whether it leaves appending to the default, and so is handed threads with our fields packed in their metadata."""
+    base = import_module("memexllm.storage.base")  # which imports this module
+    defaults = (None, base.BaseStorage.append_messages, base.AsyncBaseStorage.append_messages)
+    return getattr(type(storage), "append_messages", None) in defaults
 
 
 def storage_blocks(storage: Any) -> bool:
@@ -237,7 +247,8 @@ def _save_changed(storage: Any, thread: Thread) -> Flow[None]:
 
 
 def _save(storage: Any, thread: Thread) -> Flow[None]:
-    yield from call(storage.save_thread, pack(thread), blocking=storage_blocks(storage), write=True)
+    stored = pack(thread) if keeps_whole_threads(storage) else thread
+    yield from call(storage.save_thread, stored, blocking=storage_blocks(storage), write=True)
 
 
 def _wire_row(message: Message) -> MessageRow:

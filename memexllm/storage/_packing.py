@@ -70,6 +70,14 @@ def unpack(stored: Any) -> Thread:
     return thread
 
 
+def copied(stored: Any) -> Thread:
+    """A copy of a whole thread that shares nothing with `stored`, from a storage that keeps every field itself."""
+    if not isinstance(stored, Thread):
+        raise StorageError(f"the storage returned a {type(stored).__name__} in the place of a Thread")
+    messages = [Message.from_row(copy_row(message.row())) for message in stored.messages]
+    return stored.changed(messages=messages, metadata=plain(stored.metadata), state=plain(stored.state))
+
+
 def _thread_fields(thread: Thread) -> dict[str, Any]:
     return {
         "user_id": thread.user_id,

@@ -22,6 +22,7 @@ from memexllm.core.errors import (
     MemexLLMError,
     OperationError,
 )
+from memexllm.core.refusals import checked_positive
 from memexllm.storage._locks import held_across_fork
 from memexllm.storage._redis_index import Script
 from memexllm.storage._redis_urls import Place
@@ -38,6 +39,7 @@ class Driver:
     """redis-py's errors, told apart, and how long an operation is repeated."""
 
     def __init__(self, by: str, place: Place, retry_timeout_s: float) -> None:
+        self.by = by
         self.place = place
         self.retry_timeout_s = retry_timeout_s
         self.reached = False
@@ -170,7 +172,7 @@ class AsyncCalls:
         self._driver = driver
         self._given = client
         self._own: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OnLoop] = weakref.WeakKeyDictionary()
-        self._asyncio: Any = required("redis.asyncio", extra="redis", by="AsyncRedisStorage")
+        self._asyncio: Any = required("redis.asyncio", extra="redis", by=driver.by)
         self.spread = driver.place.is_cluster if client is None else _is_cluster(driver, client)
 
     async def script(self, operation: str, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
@@ -222,6 +224,7 @@ class AsyncCalls:
         own = self._own.get(loop)
         if own is None or own.pid != os.getpid():
             own = self._own[loop] = _OnLoop(self._driver.place, self._asyncio)
+        if not own.begun:
             await own.begin()
         return own
 
@@ -236,12 +239,23 @@ class _OnLoop:
     def __init__(self, place: Place, module: Any) -> None:
         self.pid = os.getpid()
         self.client = place.async_client(module)
+        self._is_cluster = place.is_cluster
         self.turns = asyncio.Semaphore(place.max_connections)
         """A cluster's client has no pool that waits, and one that does wait wakes its waiters in any order."""
+        self.begun = False
+        self._beginning = asyncio.Lock()
         self._until_closed = self._opened()
+        self._watched = False
 
     async def begin(self) -> None:
-        await anext(self._until_closed)
+        """Once, however many come first at once: redis-py's client of a cluster breaks off connections of theirs."""
+        async with self._beginning:
+            if not self._watched:
+                await anext(self._until_closed)
+                self._watched = True
+            if self._is_cluster and not self.begun:
+                await self.client.initialize()
+            self.begun = True
 
     async def close(self) -> None:
         await self._until_closed.aclose()
@@ -259,6 +273,22 @@ def _is_cluster(driver: Driver, client: Any) -> bool:
     return isinstance(client, kinds)
 
 
+def driver_for(
+    by: str, url: str | None, client: Any, max_connections: int, timeout_s: float, retry_timeout_s: float
+) -> Driver:
+    """Of the class named `by`, which is asynchronous when its name begins so; nothing is opened."""
+    if url is not None and client is not None:
+        raise ConfigurationError(f"{by} is given a url or a client, not both")
+    checked_positive(max_connections, "max_connections")
+    place = Place(url, max_connections, timeout_s, given=client is not None)
+    driver = Driver(by, place, retry_timeout_s)
+    if client is None:
+        place.check(driver.module)
+    else:
+        checked_client(driver, client, asynchronous=by.startswith("Async"))
+    return driver
+
+
 def checked_client(driver: Driver, client: Any, *, asynchronous: bool) -> None:
     """Refuse a client of the other kind: its answers would be coroutines nobody awaits, or never be."""
     modules = driver.module
@@ -266,10 +296,11 @@ def checked_client(driver: Driver, client: Any, *, asynchronous: bool) -> None:
     sync_kinds = (modules.Redis, modules.cluster.RedisCluster)
     if isinstance(client, kinds) and not asynchronous:
         raise ConfigurationError(
-            f"RedisStorage needs a synchronous client, not {type(client).__module__}.Redis; "
-            "AsyncRedisStorage takes this one"
+            f"{driver.by} needs a synchronous client, not {type(client).__module__}.Redis; "
+            f"Async{driver.by} takes this one"
         )
     if isinstance(client, sync_kinds) and asynchronous:
-        raise ConfigurationError("AsyncRedisStorage needs a client of redis.asyncio; RedisStorage takes this one")
+        other = driver.by.removeprefix("Async")
+        raise ConfigurationError(f"{driver.by} needs a client of redis.asyncio; {other} takes this one")
     if not callable(getattr(client, "execute_command", None)):
         raise ConfigurationError(f"client is a client of redis-py, or None; got a {type(client).__name__}")

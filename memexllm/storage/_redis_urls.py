@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from memexllm.core.errors import ConfigurationError
 
-_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 DEFAULT_URL = "redis://localhost:6379/0"
 
 
@@ -75,8 +75,8 @@ def _checked(url: Any) -> str:
     if not isinstance(url, str) or "://" not in url:
         raise ConfigurationError(f"url is a text like {DEFAULT_URL!r}, or None; got {type(url).__name__}")
     scheme = url.partition("://")[0]
-    if scheme not in _SCHEMES:
-        raise ConfigurationError(f"RedisStorage opens {', '.join(each + '://' for each in _SCHEMES)}, not {scheme}://")
+    if scheme not in SCHEMES:
+        raise ConfigurationError(f"Redis is opened by {', '.join(each + '://' for each in SCHEMES)}, not {scheme}://")
     return url
 
 

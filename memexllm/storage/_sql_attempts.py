@@ -83,11 +83,18 @@ class Attempt(Generic[R]):
 
 
 def performed(
-    engines: SyncEngines | AsyncEngines, statements: Statements, operation: Operation[R], retry_s: float
+    engines: SyncEngines | AsyncEngines,
+    statements: Statements,
+    operation: Operation[R],
+    retry_s: float,
+    preparation: Operation[None] | None = None,
 ) -> Flow[R]:
-    """The operation's result; what a driver raises becomes an error of ours."""
+    """The operation's result; what a driver raises becomes an error of ours.
+
+    `preparation` makes the tables, which are those of threads if nothing is said.
+    """
     if not engines.prepared:
-        yield from _tried(engines, Attempt(_preparation(statements), statements), retry_s)
+        yield from _tried(engines, Attempt(preparation or _preparation(statements), statements), retry_s)
         engines.prepared = engines.reached = True
     return (yield from _tried(engines, Attempt(operation, statements), retry_s))
 

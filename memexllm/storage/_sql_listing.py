@@ -26,7 +26,7 @@ def read_page(query: ListQuery) -> Callable[[Transaction], list[Thread]]:
     def read(tx: Transaction) -> list[Thread]:
         page = _filtered(tx, query) if query.metadata else _read(tx, query, query.limit, query.offset, [])
         if query.preview:
-            page = [thread.changed(preview=_preview(tx, thread.id)) for thread in page]
+            page = _previewed(tx, page)
         return page[::-1] if query.backwards else page
 
     return read
@@ -81,6 +81,26 @@ def _metadata_conditions(tx: Transaction, query: ListQuery) -> list[Any]:
     if tx.sql.dialect.has_instr:
         return [sa.func.instr(threads.c.metadata, piece) > 0 for piece in pieces_of(query.metadata or {})]
     return []
+
+
+def _previewed(tx: Transaction, page: list[Thread]) -> list[Thread]:
+    """The newest message of each at once; who wants more than that (a fork, a tool's result at the end) by itself."""
+    logs, c = tx.tables.logs, tx.tables.messages.c
+    newest = sa.select(c.wire_text).where(c.log_id == logs.c.id, c.seq == logs.c.next_seq - 1, c.superseded == 0)
+    # Not a join: without statistics PostgreSQL reads the whole table for it.
+    found = sa.select(logs.c.id, newest.correlate(logs).scalar_subquery())
+    texts: dict[int | None, str | None] = {}
+    for start in range(0, len(page), _AT_ONCE):
+        places = [thread.place for thread in page[start : start + _AT_ONCE]]
+        texts.update((log, text) for log, text in tx.execute(found.where(logs.c.id.in_(places))))
+    previewed: list[Thread] = []
+    for thread in page:
+        rows = decode_wire(thread.id, texts.get(thread.place) or "")
+        preview = preview_of(row["wire"] for row in rows)
+        if preview is None and thread.message_count:
+            preview = _preview(tx, thread.id)
+        previewed.append(thread.changed(preview=preview))
+    return previewed
 
 
 def _preview(tx: Transaction, thread_id: str) -> str | None:

@@ -6,7 +6,7 @@ another version, or was written to in between; then the append is made step by s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from memexllm.core import jsontext
@@ -15,6 +15,8 @@ from memexllm.storage._rows import Encoded, parsed
 from memexllm.storage._sql_changes import Changes
 from memexllm.storage._sql_schema import BEYOND
 from memexllm.storage._sql_transaction import Transaction, inside
+
+_NULL = "NULL"
 
 
 def can_append(tx: Transaction, max_messages: int | None, changes: Changes) -> bool:
@@ -35,15 +37,16 @@ def append(tx: Transaction, thread_id: str, encoded: Sequence[Encoded], n_live: 
         "live": n_live,
         "write_id": tx.write_id,
         "now": tx.now,
-        "olds": [int(each.superseded) for each in encoded],
-        "wires": [each.wire_text[1:] for each in encoded],
-        "extras": [each.extra_text for each in encoded],
-        "tokens": [each.tokens_text for each in encoded],
+        "olds": f"{{{','.join(['1' if each.superseded else '0' for each in encoded])}}}",
+        "wires": array_text([each.wire_text[1:] for each in encoded]),
+        "extras": array_text([each.extra_text for each in encoded]),
+        "tokens": array_text([each.tokens_text for each in encoded]),
     }
     if changes.counts:
-        values["at"] = inside(changes.counts)
-        values["lowest"] = min(values["at"], default=BEYOND)
-        values["noted"] = [jsontext.dumps(list(changes.counts[seq])) for seq in values["at"]]
+        at = inside(changes.counts)
+        values["at"] = f"{{{','.join(map(str, at))}}}"
+        values["lowest"] = min(at, default=BEYOND)
+        values["noted"] = array_text([jsontext.dumps(list(changes.counts[seq])) for seq in at])
     if changes.state:
         seen = tx.fetched(tx.sql.seen, {"thread": values["thread"]})
         if not seen:
@@ -53,3 +56,16 @@ def append(tx: Transaction, thread_id: str, encoded: Sequence[Encoded], n_live: 
         values["state"] = jsontext.dumps(state, "state")
     found = tx.fetched(tx.sql.quick[bool(changes.counts), bool(changes.state)], values)
     return int(found[0][0]) if found else None
+
+
+def array_text(texts: Iterable[str | None]) -> str:
+    """An array as PostgreSQL reads it; psycopg writes one sign by sign, which takes longer than the whole statement.
+
+    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+    """
+    return f"{{{','.join([_NULL if each is None else _quoted(each) for each in texts])}}}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -356,7 +356,8 @@ class Transaction:
 def joined(rows: Sequence[Sequence[Any]], *, wire: bool) -> str:
     """Texts of the rows of `Statements.read`."""
     if wire:
-        return ",".join([with_marks(text, old, counted) for old, counted, text in rows])
+        # Most messages have no marks, and twenty calls that do nothing are a tenth of what reading takes here.
+        return ",".join([with_marks(text, old, mark) if old or mark else text for old, mark, text in rows])
     return ",".join([f"{with_marks(text, old, counted)},{extra or 'null'}" for old, counted, text, extra in rows])
 
 

@@ -29,10 +29,6 @@ Counts = Mapping[int, tuple[int, str]]
 """Token counts noted after a message was stored: seq → (count, encoding)."""
 
 
-def _keeps_whole_threads(storage: object, base: Any) -> bool:
-    return getattr(type(storage), "append_messages", base.append_messages) is base.append_messages
-
-
 class BaseStorage(ABC):
     """Where threads live, for synchronous code. Subclasses own what they open and close it in `close`.
 
@@ -125,7 +121,7 @@ class BaseStorage(ABC):
         `ThreadNotFoundError` and `MessageNotFoundError` for what is not there (`at` is the newest of its id); a
         `new_id` that exists and an `at` that was superseded are a `ValidationError`.
         """
-        whole = _keeps_whole_threads(self, BaseStorage)
+        whole = _defaults.keeps_whole_threads(self)
         with thread_lock(self, new_id):
             return run(_forking.fork_thread(self, thread_id, new_id, at, create, whole))
 
@@ -135,7 +131,7 @@ class BaseStorage(ABC):
         For copies in batches: `thread` is a head (its own messages are not looked at) and is made if it is not there.
         """
         with thread_lock(self, thread.id):
-            run(_restoring.restore_messages(self, thread, messages, _keeps_whole_threads(self, BaseStorage)))
+            run(_restoring.restore_messages(self, thread, messages, _defaults.keeps_whole_threads(self)))
 
     def read_head(self, thread_id: str) -> Thread | None:
         """The thread without its messages (`partial`), or None."""
@@ -215,7 +211,7 @@ class BaseStorage(ABC):
     ) -> list[Thread]:
         """The threads whose metadata holds what `query` does; else as `HistoryManager.list_threads`."""
         listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
-        whole = _keeps_whole_threads(self, BaseStorage)
+        whole = _defaults.keeps_whole_threads(self)
         return run(_defaults.search_threads(self, listing, whole))
 
     def search_messages(
@@ -302,13 +298,13 @@ class AsyncBaseStorage(ABC):
         self, thread_id: str, new_id: str, *, at: str | None = None, create: Mapping[str, Any] | None = None
     ) -> Thread:
         """Async `BaseStorage.fork_thread`."""
-        whole = _keeps_whole_threads(self, AsyncBaseStorage)
+        whole = _defaults.keeps_whole_threads(self)
         async with async_lock(self, new_id):
             return await arun(_forking.fork_thread(self, thread_id, new_id, at, create, whole))
 
     async def restore_messages(self, thread: Thread, messages: Sequence[Message]) -> None:
         """Async `BaseStorage.restore_messages`."""
-        whole = _keeps_whole_threads(self, AsyncBaseStorage)
+        whole = _defaults.keeps_whole_threads(self)
         async with async_lock(self, thread.id):
             await arun(_restoring.restore_messages(self, thread, messages, whole))
 
@@ -378,7 +374,7 @@ class AsyncBaseStorage(ABC):
     ) -> list[Thread]:
         """Async `BaseStorage.search_threads`."""
         listing = search_query(query, limit, offset, user_id, order_by, before, after, preview)
-        whole = _keeps_whole_threads(self, AsyncBaseStorage)
+        whole = _defaults.keeps_whole_threads(self)
         return await arun(_defaults.search_threads(self, listing, whole))
 
     async def search_messages(

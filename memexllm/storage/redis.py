@@ -17,15 +17,13 @@ from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import arun, run
 from memexllm.core.hits import MessageHit
 from memexllm.core.models import Message, Thread
-from memexllm.core.refusals import checked_positive
 from memexllm.storage._defaults import UNSET
 from memexllm.storage._listing import CursorLike, OrderBy, list_query
-from memexllm.storage._redis_calls import AsyncCalls, Calls, Driver, checked_client
+from memexllm.storage._redis_calls import AsyncCalls, Calls, driver_for
 from memexllm.storage._redis_flows import Operations
 from memexllm.storage._redis_keys import checked_prefix
 from memexllm.storage._redis_listing import Lists
 from memexllm.storage._redis_saving import Saving
-from memexllm.storage._redis_urls import Place
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage, checked_message_limit, refuse_partial
 
 __all__ = ["RedisStorage", "AsyncRedisStorage"]
@@ -56,7 +54,7 @@ class RedisStorage(BaseStorage):
         retry_timeout_s: float = 10.0,
     ) -> None:
         super().__init__(max_messages=max_messages)
-        driver = _driver("RedisStorage", url, client, max_connections, timeout_s, retry_timeout_s)
+        driver = driver_for("RedisStorage", url, client, max_connections, timeout_s, retry_timeout_s)
         self.prefix = checked_prefix(prefix)
         self._place = driver.place
         self._calls = Calls(driver, client)
@@ -200,7 +198,7 @@ class AsyncRedisStorage(AsyncBaseStorage):
         retry_timeout_s: float = 10.0,
     ) -> None:
         super().__init__(max_messages=max_messages)
-        driver = _driver("AsyncRedisStorage", url, client, max_connections, timeout_s, retry_timeout_s)
+        driver = driver_for("AsyncRedisStorage", url, client, max_connections, timeout_s, retry_timeout_s)
         self.prefix = checked_prefix(prefix)
         self._place = driver.place
         self._calls = AsyncCalls(driver, client)
@@ -327,21 +325,6 @@ class AsyncRedisStorage(AsyncBaseStorage):
     async def close(self) -> None:
         """Close what was opened on the running loop."""
         await self._calls.close()
-
-
-def _driver(
-    by: str, url: str | None, client: Any, max_connections: int, timeout_s: float, retry_timeout_s: float
-) -> Driver:
-    if url is not None and client is not None:
-        raise ConfigurationError(f"{by} is given a url or a client, not both")
-    checked_positive(max_connections, "max_connections")
-    place = Place(url, max_connections, timeout_s, given=client is not None)
-    driver = Driver(by, place, retry_timeout_s)
-    if client is None:
-        place.check(driver.module)
-    else:
-        checked_client(driver, client, asynchronous=by.startswith("Async"))
-    return driver
 
 
 def _milliseconds(ttl: float | timedelta | None) -> int | None:

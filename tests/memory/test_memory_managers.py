@@ -21,7 +21,13 @@ from memexllm.core.errors import (
     ProviderError,
     ValidationError,
 )
-from memexllm.memory import InMemoryVectorDatabase, MemoryRecord, SQLiteVectorDatabase
+from memexllm.memory import (
+    AsyncRedisVectorDatabase,
+    InMemoryVectorDatabase,
+    MemoryRecord,
+    RedisVectorDatabase,
+    SQLiteVectorDatabase,
+)
 from memexllm.memory.embeddings import HashingEmbeddings
 from memexllm.memory.stores import VectorFactStore
 from memexllm.testing import FakeClock, FakeIds
@@ -35,6 +41,8 @@ KINDS = [
     "async sqlite",
     "async backend",
     "async foreign",
+    "sync redis",
+    "async redis",
 ]
 
 
@@ -52,6 +60,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, runner: asyncio.Runn
         "sqlite": lambda: {"vector_database": tmp_path / "memory.db"},
         "backend": lambda: {"storage_backend": WholeBackend()},
         "foreign": lambda: {"vector_database": ListDatabase()},
+        "redis": lambda: {"vector_database": on_redis(request, asynchronous=speaking == "async")},
     }
     manager_class: Any = MemoryManager if speaking == "sync" else AsyncMemoryManager
     spoken = Spoken(manager_class(**made[kind](), clock=FakeClock(), id_source=FakeIds()), runner)
@@ -59,8 +68,15 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, runner: asyncio.Runn
     spoken.close()
 
 
+def on_redis(request: pytest.FixtureRequest, *, asynchronous: bool) -> Any:
+    redis8, prefix = request.getfixturevalue("redis8"), request.getfixturevalue("prefix")
+    kind = AsyncRedisVectorDatabase if asynchronous else RedisVectorDatabase
+    return kind(embeddings=HashingEmbeddings(), prefix=prefix, **redis8.place(asynchronous=asynchronous))
+
+
 def knows_duplicates(manager: Spoken) -> bool:
-    return isinstance(manager.manager.vector_database, InMemoryVectorDatabase | SQLiteVectorDatabase)
+    kinds = (InMemoryVectorDatabase, SQLiteVectorDatabase, RedisVectorDatabase, AsyncRedisVectorDatabase)
+    return isinstance(manager.manager.vector_database, kinds)
 
 
 def test_what_is_added_is_got_found_listed_and_counted(manager: Spoken) -> None:
@@ -239,7 +255,7 @@ class AsyncEmbeddings:
         (lambda: MemoryManager(storage_backend=DictBackend), "class"),  # type: ignore[arg-type]  # what is refused
         (lambda: MemoryManager(storage_backend=object()), "lacks store_memory"),  # type: ignore[arg-type]  # refused
         (lambda: MemoryManager("memory:", storage_backend=DictBackend()), "not both"),
-        (lambda: MemoryManager("postgres://x/y"), "'postgres'"),
+        (lambda: MemoryManager("mysql://x/y"), "'mysql'"),
         (lambda: MemoryManager("memory:", embeddings=lambda text: [1.0]), "CallableEmbeddings"),
         (
             lambda: MemoryManager(InMemoryVectorDatabase(HashingEmbeddings()), embeddings=HashingEmbeddings()),

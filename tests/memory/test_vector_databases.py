@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memexllm.memory import InMemoryVectorDatabase, SQLiteVectorDatabase
+from memexllm.memory import (
+    AsyncRedisVectorDatabase,
+    InMemoryVectorDatabase,
+    RedisVectorDatabase,
+    SQLiteVectorDatabase,
+)
 from memexllm.testing import VectorDatabaseConformance
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.memory.redis8 import Redis8
 
 
 class TestInMemory(VectorDatabaseConformance):
@@ -37,3 +44,15 @@ class TestSQLiteWithoutRoomForVectors(VectorDatabaseConformance):
     @pytest.fixture
     def database(self, embeddings: Any, tmp_path: Path) -> SQLiteVectorDatabase:
         return SQLiteVectorDatabase(tmp_path / "memory.db", embeddings, cache_bytes=0)
+
+
+class TestRedis(VectorDatabaseConformance):
+    @pytest.fixture
+    def database(self, embeddings: Any, redis8: Redis8, prefix: str) -> RedisVectorDatabase:
+        return RedisVectorDatabase(embeddings=embeddings, prefix=prefix, **redis8.place())
+
+
+class TestAsyncRedis(VectorDatabaseConformance):
+    @pytest.fixture
+    def database(self, embeddings: Any, redis8: Redis8, prefix: str) -> AsyncRedisVectorDatabase:
+        return AsyncRedisVectorDatabase(embeddings=embeddings, prefix=prefix, **redis8.place(asynchronous=True))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from memexllm.core.models import Message, Thread
@@ -38,6 +40,32 @@ class ForgetfulStorage(LiveDictStorage):
 
     def __init__(self) -> None:
         self.threads = {}
+
+
+class LockedStorage(BaseStorage):
+    """Keeps every field, and makes one transaction of what the contract's append does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: dict[str, str] = {}
+        self.lock = threading.RLock()
+
+    def save_thread(self, thread: Thread) -> None:
+        self.texts[thread.id] = json.dumps(thread.to_dict())
+
+    def get_thread(self, thread_id: str) -> Thread | None:
+        text = self.texts.get(thread_id)
+        return None if text is None else Thread.from_dict(json.loads(text))
+
+    def list_threads(self, limit: int = 100, offset: int = 0) -> list[Thread]:
+        return [Thread.from_dict(json.loads(text)) for text in list(self.texts.values())[offset : offset + limit]]
+
+    def delete_thread(self, thread_id: str) -> bool:
+        return self.texts.pop(thread_id, None) is not None
+
+    def append_messages(self, thread_id: str, messages: Sequence[Message], **changes: Any) -> int:
+        with self.lock:
+            return super().append_messages(thread_id, messages, **changes)
 
 
 class JSONRedisStorage(BaseStorage):

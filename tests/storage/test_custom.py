@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import redis
 
+from memexllm.core.models import Message, Thread
+from memexllm.testing.report import examine
 from memexllm.testing.storage import StorageConformance
 from tests.storage.custom import (
     AsyncDictStorage,
     ForgetfulStorage,
     JSONRedisStorage,
     LiveDictStorage,
+    LockedStorage,
     PlainAsyncStorage,
     PlainStorage,
 )
@@ -76,3 +79,21 @@ class TestJSONRedisStorage(StorageConformance):
             client.set(key, "not ours")
         yield lambda: {key: client.get(key) for key in neighbours}
         client.delete(*neighbours)
+
+
+def test_the_defaults_pack_nothing_for_a_storage_that_appends_itself() -> None:
+    """Such a storage keeps every field, and what lies under our key in metadata is its user's."""
+    report = examine(LockedStorage, "-k", "append or patch or replaced or law02 or law04 or fork_has or restored")
+    assert (report.broken, report.name) == ([], "LockedStorage")
+
+    storage = LockedStorage()
+    metadata = {"memexllm": {"mine": 1}}
+    storage.save_thread(Thread("t", metadata=metadata, messages=[Message("a", "user", id="m", metadata=metadata)]))
+    storage.append_messages("t", [Message("b", "user")])
+    storage.replace_message("t", "m", Message("c", "user", id="m", metadata=metadata))
+    storage.patch_thread("t", title="Title")
+    for thread_id in ("t", storage.fork_thread("t", "fork").id):
+        found = storage.get_thread(thread_id)
+        assert found is not None
+        assert (found.metadata, found.title, [each.text for each in found.messages]) == (metadata, "Title", ["c", "b"])
+        assert [each.metadata for each in found.messages] == [metadata, {}]

@@ -671,3 +671,9 @@ def test_a_client_of_a_cluster_can_be_handed_in(redis_cluster: Cluster, prefix: 
             assert storage.delete_thread("t")
             storage.close()
             assert client.ping()
+
+
+async def test_many_who_come_first_to_a_cluster_at_once_are_all_answered(redis_cluster: Cluster, prefix: str) -> None:
+    async with AsyncRedisStorage(redis_cluster.url, prefix=prefix) as storage:
+        versions = await asyncio.gather(*(storage.append_messages("t", [], create={}) for _ in range(20)))
+        assert sorted(versions) == list(range(1, 21))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from memexllm.core.models import Message
 from memexllm.storage import AsyncSQLStorage, SQLStorage
 from memexllm.testing._batches import batch, check_batches, scale
 from memexllm.testing._driven import in_threads
@@ -138,3 +139,52 @@ def test_a_database_in_memory_is_used_from_any_thread() -> None:
         storage.append_messages("t", [], create={})
         in_threads([functools.partial(storage.append_messages, "t", batch(writer, 0, 2)) for writer in range(4)])
         check_batches([message.text for message in storage.read_messages("t")], dict.fromkeys(range(4), 1))
+
+
+SIGNS = ["{}", '"', "\\", '\\"', "NULL", "", " ", ",", "'", "\n", "{1,2}", '"},{"']
+
+
+def test_a_text_comes_back_whatever_signs_an_array_is_written_with(sql_server: str, sql_tables: sa.Engine) -> None:
+    with SQLStorage(sql_server, schema="kit") as storage:
+        for place, text in enumerate(SIGNS):
+            thread = f"t{place}"
+            storage.append_messages(thread, [], create={})
+            message = Message(text, "user", metadata={text: text}, turn_id=text)
+            storage.append_messages(thread, [message, Message(text, "assistant", name="x")], counts={0: (1, text)})
+            storage.append_messages(thread, [Message("more", "user")], counts={0: (2, text), 1: (3, text)})
+            first, second, _ = storage.read_messages(thread)
+            assert (first.text, first.metadata, first.turn_id, second.text) == (text, {text: text}, text, text)
+            counted = [each.tokens and (each.tokens.count, each.tokens.encoding) for each in (first, second)]
+            assert counted == [(2, text), (3, text)]
+
+
+def test_previews_take_no_statement_for_each_thread() -> None:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    counted: list[int] = []
+    with SQLStorage(engine=engine) as storage:
+        for number in range(30):
+            storage.append_messages(f"t{number}", batch(number, 0, 2), create={})
+        storage.append_messages("empty", [], create={})
+
+        @sa.event.listens_for(engine, "after_cursor_execute")
+        def note(*_: Any) -> None:
+            counted[-1] += 1
+
+        for limit in (2, 31):
+            counted.append(0)
+            found = storage.list_threads(limit, preview=True)
+            assert [thread.preview is None for thread in found] == [thread.id == "empty" for thread in found]
+    engine.dispose()
+    assert counted[0] == counted[1]
+
+
+def test_a_preview_is_of_a_message_that_its_thread_shows() -> None:
+    with SQLStorage("sqlite://") as storage:
+        storage.append_messages("parent", [Message("one", "user"), Message("two", "user")], create={})
+        storage.fork_thread("parent", "fork")
+        storage.append_messages("parent", [Message("three", "user")], supersede=[1])
+        storage.append_messages("fork", [Message("7", "tool", tool_call_id="c")])
+        storage.append_messages("cut", [Message("said", "user"), Message("gone", "user")], create={})
+        storage.append_messages("cut", [], supersede_from=1)
+        found = {thread.id: thread.preview for thread in storage.list_threads(preview=True)}
+    assert found == {"parent": "three", "fork": "two", "cut": "said"}
