@@ -159,6 +159,7 @@ class _Constant:
 
 class ConstantStorage(_Constant, BaseStorage):
     blocking = False
+    takes_rows = True
 
     def read_head(self, thread_id: str) -> Thread | None:
         return self.head
@@ -183,6 +184,8 @@ class ConstantStorage(_Constant, BaseStorage):
 
 
 class AsyncConstantStorage(_Constant, AsyncBaseStorage):
+    takes_rows = True
+
     async def read_head(self, thread_id: str) -> Thread | None:
         return self.head
 

@@ -84,6 +84,7 @@ class TokenAlgorithm(NotedAlgorithm):
             else TokenCounter(model, text_counter=token_counter)
         )
         self._counters: dict[str | None, TokenCounter] = {}
+        self._keys: dict[tuple[Any, ...], str] = {}
 
     def budget(self, model: str | None) -> int:
         """`max_tokens` for a model, in tokens."""
@@ -104,6 +105,14 @@ class TokenAlgorithm(NotedAlgorithm):
         return self.tools or view.tools
 
     def key(self, model: str | None) -> str:
+        """What notes of this budget are kept under in the state of a thread."""
+        of = (model, self.max_tokens, self.keep, self.cache_discount)
+        key = self._keys.get(of)
+        if key is None:
+            key = self._keys[of] = self._made_key(model)
+        return key
+
+    def _made_key(self, model: str | None) -> str:
         discount = f"@{self.cache_discount:g}" if self.keep == "auto" else ""
         return f"tokens:{self.budget(model)}:{shown(self.keep)}{discount}"
 

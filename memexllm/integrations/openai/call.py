@@ -43,6 +43,7 @@ class Call:
     """`info` is what `history_of` returns; `server` is the base URL the request goes to."""
 
     __slots__ = (
+        "_algorithm",
         "_journaled",
         "_ours",
         "_prepared",
@@ -77,6 +78,7 @@ class Call:
         self.surface = surface
         self.info = HistoryInfo(thread_id)
         self.outbox = history.outbox
+        self._algorithm = history.algorithm
         self._scope = scope
         self.asynchronous = asynchronous
         self._ours = ours
@@ -94,7 +96,7 @@ class Call:
         if needs_repair(repaired.rows):
             repaired = repair(repaired.rows, options.orphans)
             self._refuse_nothing(incoming, merged, repaired.rows)
-        self._prepared = Prepared(self.thread_id, self.history.algorithm, loaded, merged, chosen, repaired)
+        self._prepared = Prepared(self.thread_id, self._algorithm, loaded, merged, chosen, repaired)
         self.info.prepared = self._prepared
         self.info.injected = self._count_injected(repaired.rows)
         rows = self._prepared.sent_rows
@@ -125,9 +127,15 @@ class Call:
             state={**loaded.state, **merged.state},
             model=_model_of(body),
             tools=body.get("tools") or (),
-            max_output_tokens=next((limit for name in self.surface.max_output if (limit := body.get(name))), None),
+            max_output_tokens=self._max_output(body),
             now=merged.new[-1]["created_at"] if merged.new else self.history.manager.micros(),
         )
+
+    def _max_output(self, body: Mapping[str, Any]) -> int | None:
+        for name in self.surface.max_output:
+            if limit := body.get(name):
+                return limit  # type: ignore[no-any-return]  # what the caller gave
+        return None
 
     def turn(self, answer: Answer, status: Status = "complete", answer_id: str | None = None) -> Turn:
         """The write of this call: its new messages and the answer, at once."""
@@ -154,7 +162,7 @@ class Call:
         self.info.message_ids = [row["id"] for row in rows]
         view, manager = self._prepared.view, self.history.manager
         turn = Turn(self.thread_id, rows, changes, self.info, model=view.model, now=view.now or 0)
-        turn.chooser, turn.plugins = self.history.algorithm, manager.port.plugins
+        turn.chooser, turn.plugins = self._algorithm, manager.port.plugins
         turn.asynchronous = self.asynchronous
         turn.before = self._prepared.loaded.state
         return turn
@@ -258,7 +266,7 @@ class Call:
             return (yield from load(None, None))
         if self._scope.user_id is not None and reader.head.user_id != self._scope.user_id:
             raise ThreadNotFoundError(f"Thread not found: {self.thread_id}; no such thread of this user")
-        return (yield from load(reader, history.algorithm, n_incoming, model=model))
+        return (yield from load(reader, self._algorithm, n_incoming, model=model))
 
     def _choose(self, loaded: Loaded, incoming: list[Draft], body: Mapping[str, Any]) -> Flow[_Read]:
         history = self.history
@@ -266,11 +274,11 @@ class Call:
         merged = yield from merge(loaded, incoming, mode, self._rows_of, self._ours.turn_id)
         view = self._view(loaded, merged, body)
         if history.options.recall is None:
-            window = yield from choose_of_thread(history.algorithm, view, loaded, merged.history, merged.supersede_from)
+            window = yield from choose_of_thread(self._algorithm, view, loaded, merged.history, merged.supersede_from)
             return loaded, merged, Chosen(view, window)
         user_id = self._scope.user_id if loaded.head is None else loaded.head.user_id
         recalling = Recalling(history.options.recall, history.manager.port, self.thread_id, user_id)
-        return loaded, merged, (yield from recalling.choose(history.algorithm, view, loaded, merged))
+        return loaded, merged, (yield from recalling.choose(self._algorithm, view, loaded, merged))
 
     def _rows_of(self, drafts: Sequence[Draft]) -> list[MessageRow]:
         """Rows for messages that are stored for the first time."""
