@@ -37,8 +37,7 @@ class Plugin:
     def on_loaded(self, manager: Any) -> Any:
         """`manager` tells this plugin from now on; to be kept, as it may be half made yet.
 
-        Not called when a hook is told of something, but by who loads: what it raises is the loader's, who then has not
-        loaded it. Never `async def`.
+        What it raises reaches whoever loads the plugin, which is not loaded then. Never `async def`.
         """
 
     def on_memory_added(self, memory: Any) -> Any:
@@ -93,8 +92,11 @@ class Plugins:
                 f"{type(plugin).__name__}.{refused[0]} is async def, which a synchronous manager cannot call; "
                 "use the asynchronous one"
             )
-        if self._owner is not None and callable(getattr(plugin, "on_loaded", None)):
-            plugin.on_loaded(self._owner)
+        told = getattr(plugin, "on_loaded", None)
+        if inspect.iscoroutinefunction(told):
+            raise ConfigurationError(f"{type(plugin).__name__}.on_loaded is async def, and nobody awaits it")
+        if self._owner is not None and callable(told):
+            told(self._owner)
         self._keep((*self._loaded, plugin))
         return plugin
 

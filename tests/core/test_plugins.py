@@ -180,3 +180,11 @@ def test_a_plugin_gets_to_know_its_manager_and_may_refuse_it() -> None:
         with pytest.raises(ConfigurationError, match="one manager is enough"):
             second.load_plugin(plugin)
         assert second.plugins == ()
+
+
+def test_what_is_never_awaited_may_not_be_asynchronous() -> None:
+    class Late(Recording):
+        async def on_loaded(self, manager: Any) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="nobody awaits it"):
+        AsyncMemoryManager(":memory:", plugins=[Late])

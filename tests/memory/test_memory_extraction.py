@@ -27,7 +27,7 @@ from memexllm.memory import AsyncFactExtraction, ExtractionCounts, FactExtractio
 from memexllm.memory.embeddings import HashingEmbeddings
 from memexllm.testing import OpenAIServer
 from tests.openai.talking import async_sdk_client, sdk_client
-from tests.storage.custom import AsyncDictStorage
+from tests.storage.custom import AsyncDictStorage, PlainStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -259,7 +259,10 @@ def test_turns_of_one_user_are_done_in_order_and_users_do_not_wait_for_each_othe
     assert order == ["Bob", *(f"Ada {number}" for number in range(5))]
 
 
-def test_a_turn_is_what_was_said_since_the_answer_before_and_ends_with_an_answer(memory: MemoryManager) -> None:
+@pytest.mark.parametrize("storage", [MemoryStorage, PlainStorage], ids=["memory", "whole threads"])
+def test_a_turn_is_what_was_said_since_the_answer_before_and_ends_with_an_answer(
+    memory: MemoryManager, storage: Any
+) -> None:
     seen: list[list[tuple[str, str]]] = []
 
     def extract(messages: list[Message], known: list[MemoryRecord]) -> None:
@@ -268,7 +271,7 @@ def test_a_turn_is_what_was_said_since_the_answer_before_and_ends_with_an_answer
 
     call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     with FactExtraction(memory, extract) as extraction:
-        manager = loaded(extraction)
+        manager = loaded(extraction, storage())
         manager.create_thread(thread_id="t")
         manager.add_message("t", "Be brief.", "system")
         manager.add_message("t", "one", "user")
@@ -414,6 +417,33 @@ def test_an_openai_client_extracts_what_is_new_and_changes_what_was_known(
         extraction.close()
     assert facts_of(memory, user_id="ada") == ["Ada lives in Bergen"]
     assert extraction.counts == ExtractionCounts(turns=2, facts=1, updated=1, failed=1)
+
+
+@pytest.mark.parametrize("way", ["stream", "responses", "streamed responses"])
+def test_whichever_way_a_client_talks_its_turns_are_taken_once(
+    way: str, memory: MemoryManager, server: OpenAIServer
+) -> None:
+    with sdk_client(server) as original, FactExtraction(memory, what_users_said) as extraction:
+        client: Any = with_history(original, storage=MemoryStorage(), plugins=[extraction]).for_user("ada")
+        for said in ("one", "two"):
+            if way == "stream":
+                messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": said}]
+                stream = client.chat.completions.create(model="m", messages=messages, thread_id="t", stream=True)
+                assert list(stream)
+            elif way == "responses":
+                client.responses.create(model="m", input=said, thread_id="t")
+            else:
+                assert list(client.responses.create(model="m", input=said, thread_id="t", stream=True))
+    assert facts_of(memory, user_id="ada") == ["one", "two"]
+    assert extraction.counts == ExtractionCounts(turns=2, facts=2)
+
+
+async def test_threads_work_for_an_asynchronous_manager_over_a_storage_that_is_not(memory: MemoryManager) -> None:
+    with FactExtraction(memory, what_users_said) as extraction:
+        manager = AsyncHistoryManager(MemoryStorage(), plugins=[extraction])
+        await manager.create_thread(thread_id="t", user_id="ada")
+        await manager.add_messages("t", [Message("one", "user"), Message("I see.", "assistant")])
+    assert facts_of(memory, user_id="ada") == ["one"]
 
 
 async def test_an_asynchronous_client_waits_for_nothing_either(server: OpenAIServer) -> None:
