@@ -17,20 +17,23 @@ class Lanes:
     """`start(runner)` begins a runner in a thread or a task, which takes work until there is none.
 
     A runner takes, does, says `done`, and takes again; one that ends in another way says `left`, as often as it likes.
-    At most `at_once` of them are there, and at most `max_waiting` pieces of work, those being done included.
+    At most `at_once` of them are there, and at most `max_waiting` pieces of work, those being done included. A runner in
+    a thread may linger: to wake one holds the caller up a tenth as long as to begin one.
     """
 
     def __init__(self, at_once: int, max_waiting: int, start: Callable[[Any], None]) -> None:
         self._at_once = at_once
         self._max_waiting = max_waiting
         self._start = start
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         # A lane that is here and not ready is being worked in.
         self._lanes: dict[Hashable, deque[Work]] = {}
         self._ready: deque[Hashable] = deque()
         self._runners: set[Any] = set()
         self._when_idle: list[Callable[[], None]] = []
         self._waiting = 0
+        self._lingering = 0
+        self._ending = False
 
     @property
     def waiting(self) -> int:
@@ -59,22 +62,36 @@ class Lanes:
         self._lanes[lane].append(work)
 
     def resume(self, besides: int = 0) -> None:
-        """Begin a runner if work waits for one, `besides` so many lanes that have theirs."""
+        """Wake or begin a runner if work waits for one, `besides` so many lanes that have theirs."""
         with self._lock:
-            if len(self._ready) <= besides or len(self._runners) >= self._at_once:
+            wanted = len(self._ready) - besides
+            if wanted <= 0:
+                return
+            self._lock.notify(wanted)
+            if wanted <= self._lingering or len(self._runners) >= self._at_once:
                 return
             runner = object()
             self._runners.add(runner)
         self._start(runner)
 
-    def take(self, runner: Any) -> Taken | None:
-        """The next piece of work with its lane; when there is none, the runner is not counted any more."""
+    def take(self, runner: Any, linger_s: float = 0.0) -> Taken | None:
+        """The next piece of work with its lane, waited for so long; without any, the runner is not counted any more."""
         with self._lock:
+            if linger_s and not self._ready:
+                self._lingering += 1
+                self._lock.wait_for(lambda: self._ready or self._ending, linger_s)
+                self._lingering -= 1
             if self._ready:
                 lane = self._ready.popleft()
                 return lane, self._lanes[lane].popleft()
             self._runners.discard(runner)
             return None
+
+    def end(self) -> None:
+        """Nobody lingers from now on."""
+        with self._lock:
+            self._ending = True
+            self._lock.notify_all()
 
     def done(self, lane: Hashable, *, resume: bool = True) -> None:
         told: list[Callable[[], None]] = []

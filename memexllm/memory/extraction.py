@@ -34,6 +34,8 @@ from memexllm.storage.port import StoragePort
 logger = logging.getLogger("memexllm.memory.extraction")
 
 _INTAKE: Hashable = ("intake",)
+_LINGER_S = 10.0
+"""How long a thread waits for the next turn: a conversation comes back to it."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ class FactExtraction(_Extraction):
         """`flush()`, and take nothing more. The memory stays open."""
         self._closed = True
         self.flush()
+        self._lanes.end()
 
     def __enter__(self) -> Self:
         return self
@@ -233,7 +236,7 @@ class FactExtraction(_Extraction):
 
     def _work(self, runner: Any) -> None:
         try:
-            while (taken := self._lanes.take(runner)) is not None:
+            while (taken := self._lanes.take(runner, _LINGER_S)) is not None:
                 lane, work = taken
                 try:
                     run(work())

@@ -19,6 +19,7 @@ from memexllm import (
     MemoryRecord,
     MemoryStorage,
     Message,
+    Plugin,
     StorageError,
     with_history,
 )
@@ -95,8 +96,28 @@ def test_a_call_does_not_wait_for_the_extractor_and_flush_does(memory: MemoryMan
     assert (extraction.waiting, extraction.flush(0.001), memory.count()) == (1, False, 0)
     held.go.set()
     assert extraction.flush(SOON)
+    extraction.close()
     assert facts_of(memory, user_id="ada") == ["I like tea"]
     assert extraction.counts == ExtractionCounts(turns=1, facts=1)
+
+
+def test_the_next_turn_finds_the_thread_of_the_one_before_and_close_ends_it(memory: MemoryManager) -> None:
+    workers: list[threading.Thread] = []
+
+    class Telling(Plugin):
+        def on_memory_added(self, memory: Any) -> None:
+            workers.append(threading.current_thread())
+
+    memory.load_plugin(Telling)
+    with FactExtraction(memory, what_users_said, at_once=1) as extraction:
+        manager = loaded(extraction)
+        for said in ("one", "two"):
+            say(manager, "t", said, "ada")
+            assert extraction.flush(SOON)
+    assert len(workers) == 2
+    assert workers[0] is workers[1]
+    workers[0].join(SOON)
+    assert not workers[0].is_alive()
 
 
 def test_facts_are_the_users_of_the_thread_whatever_the_extractor_says(memory: MemoryManager) -> None:
