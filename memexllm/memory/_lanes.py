@@ -75,7 +75,7 @@ class Lanes:
         self._start(runner)
 
     def take(self, runner: Any, linger_s: float = 0.0) -> Taken | None:
-        """The next piece of work with its lane, waited for so long; without any, the runner is not counted any more."""
+        """The next piece of work with its lane, waited for so long; without any, the runner counts no more."""
         with self._lock:
             if linger_s and not self._ready:
                 self._lingering += 1

@@ -280,6 +280,31 @@ def test_turns_of_one_user_are_done_in_order_and_users_do_not_wait_for_each_othe
     assert order == ["Bob", *(f"Ada {number}" for number in range(5))]
 
 
+def test_a_user_whose_turn_came_while_others_were_sorted_does_not_wait_for_another_call(memory: MemoryManager) -> None:
+    sorting, held, bobs = threading.Event(), Held(), threading.Event()
+
+    class Slow(MemoryStorage):
+        def read_head(self, thread_id: str) -> Any:
+            if threading.current_thread().name == "memexllm-extraction":
+                assert sorting.wait(SOON)
+            return super().read_head(thread_id)
+
+    def extract(messages: list[Message], known: list[MemoryRecord]) -> Any:
+        if what_users_said(messages, known) == ["Bob"]:
+            bobs.set()
+        else:
+            held(messages, known)
+
+    with FactExtraction(memory, extract) as extraction:
+        manager = loaded(extraction, Slow())
+        say(manager, "a", "Ada", "ada")
+        say(manager, "b", "Bob", "bob")
+        sorting.set()
+        assert bobs.wait(SOON)
+        held.go.set()
+    assert extraction.counts.turns == 2
+
+
 @pytest.mark.parametrize("storage", [MemoryStorage, PlainStorage], ids=["memory", "whole threads"])
 def test_a_turn_is_what_was_said_since_the_answer_before_and_ends_with_an_answer(
     memory: MemoryManager, storage: Any
