@@ -17,8 +17,8 @@ class Lanes:
     """`start(runner)` begins a runner in a thread or a task, which takes work until there is none.
 
     A runner takes, does, says `done`, and takes again; one that ends in another way says `left`, as often as it likes.
-    At most `at_once` of them are there, and at most `max_waiting` pieces of work, those being done included. A runner in
-    a thread may linger: to wake one holds the caller up a tenth as long as to begin one.
+    At most `at_once` of them are there, and at most `max_waiting` pieces of work, those being done included. A runner
+    in a thread may linger: to wake one holds the caller up a tenth as long as to begin one.
     """
 
     def __init__(self, at_once: int, max_waiting: int, start: Callable[[Any], None]) -> None:

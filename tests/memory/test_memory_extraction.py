@@ -212,7 +212,7 @@ def test_an_extractor_that_hangs_is_left_behind_and_the_next_turn_is_done(memory
             go.wait(SOON)
         return said
 
-    with FactExtraction(memory, hanging_once, timeout_s=0.2) as extraction:
+    with FactExtraction(memory, hanging_once, timeout_s=1.0) as extraction:
         manager = loaded(extraction)
         say(manager, "t", "one", "ada")
         say(manager, "t", "two", "ada")
