@@ -34,12 +34,20 @@ def sql_database(sql_server: str) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def tables_there(sql_database: sa.Engine) -> set[str]:
+    """The tables that were found once on this server: nobody drops them."""
+    return set()
+
+
 @pytest.fixture
-def sql_tables(sql_database: sa.Engine) -> sa.Engine:
+def sql_tables(sql_database: sa.Engine, tables_there: set[str]) -> sa.Engine:
     """The tables that the tests of the kit share, empty."""
     with sql_database.connect() as connection:
         for name in TABLES:
-            if sa.inspect(connection).has_table(f"memexllm_{name}", schema="kit"):
+            if name not in tables_there and sa.inspect(connection).has_table(f"memexllm_{name}", schema="kit"):
+                tables_there.add(name)
+            if name in tables_there:
                 connection.exec_driver_sql(f"DELETE FROM kit.memexllm_{name}")
     return sql_database
 

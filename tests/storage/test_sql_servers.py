@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from memexllm.core.errors import ConfigurationError, ConnectionError, OperationError, StorageError
 from memexllm.core.models import Message, Thread
 from memexllm.storage import AsyncSQLStorage, SQLStorage
+from memexllm.storage._sql_dialects import engine_options
 from memexllm.testing._batches import batch, check_batches, scale, started, write_batches
 from memexllm.testing._driven import in_threads
 from tests.sql_servers import Running, sql_servers
@@ -205,6 +208,25 @@ def test_a_server_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
             storage.read_messages("t")
         assert "secret" not in str(raised.value) + repr(storage)
         assert "ann:***@" in repr(storage)
+        del raised
+    with warnings.catch_warnings():
+        # PyMySQL (seen in 1.2.4) leaves the socket of a connection it could not make to the collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("url", "without_tls"),
+    [
+        ("mysql+pymysql://ann@/chat?unix_socket=/run/mysqld/mysqld.sock", True),
+        ("mysql+pymysql://ann@/chat?unix_socket=/run/mysqld/mysqld.sock&ssl_ca=/etc/ca.pem", False),
+        ("mysql+pymysql://ann@db.example/chat", False),
+        ("mysql+aiomysql://ann@/chat?unix_socket=/run/mysqld/mysqld.sock", False),
+    ],
+)
+def test_only_a_connection_over_a_socket_goes_without_tls(url: str, without_tls: bool) -> None:
+    arguments = engine_options(sa.make_url(url), 10, 30.0)["connect_args"]
+    assert arguments.get("ssl_disabled", False) is without_tls
 
 
 # Pools and loops.
