@@ -176,6 +176,13 @@ def test_nothing_below_the_score_is_found(manager: Spoken) -> None:
     assert (len(best), best.total, best.next_offset) == (1, 1, None)
 
 
+def test_a_least_score_that_is_no_number_is_refused(manager: Spoken) -> None:
+    manager.add("tea")
+    for min_score in ("high", True, float("nan")):
+        with pytest.raises(ValidationError, match="min_score"):
+            manager.search("tea", min_score=min_score)
+
+
 def test_what_is_returned_is_the_callers(manager: Spoken) -> None:
     manager.add("tea", metadata={"tags": ["a"]}).metadata["tags"].append("b")
     manager.get("id-000001").metadata["tags"].append("b")
