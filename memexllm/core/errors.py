@@ -45,6 +45,8 @@ Foreign code is let in by one door per kind, the only places that catch `Excepti
   `memexllm/memory/doors.py`;
 - somebody's PDF file, in the hands of pypdf: `memexllm/memory/ingest/pdf.py`.
 
+Beside them the drivers of flows, in `memexllm/core/flow.py`, hand what a step raised to the flow that waits for it.
+
 No message shows the text of a conversation or the password of a URL.
 """
 
