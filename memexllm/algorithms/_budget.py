@@ -249,7 +249,7 @@ def _check_keep(keep: Any, max_tokens: float) -> None:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
 
 
 def shown(keep: Keep) -> str:

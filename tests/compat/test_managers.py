@@ -81,18 +81,20 @@ class TestWindows:
         def wrapper(storage: Any, algorithm: Any) -> Any:
             return with_history(storage=storage, algorithm=algorithm)
 
-        for make in (HistoryManager, AsyncHistoryManager, wrapper):
+        makers: tuple[Any, ...] = (HistoryManager, AsyncHistoryManager, wrapper)
+        for make in makers:
             with pytest.raises(ConfigurationError, match="object is no algorithm: it lacks get_message_window"):
                 make(MemoryStorage(), object())
             with pytest.raises(ConfigurationError, match=r"FIFOAlgorithm is a class.*FIFOAlgorithm\(\.\.\.\)"):
                 make(MemoryStorage(), FIFOAlgorithm)
 
     def test_a_class_is_no_storage(self) -> None:
-        for make in (
-            HistoryManager,
-            AsyncHistoryManager,
-            lambda storage: with_history(storage=storage)(OpenAI(api_key="key")),
-        ):
+        def wrapper(storage: Any) -> Any:
+            with OpenAI(api_key="key") as client:
+                return with_history(client, storage=storage)
+
+        makers: tuple[Any, ...] = (HistoryManager, AsyncHistoryManager, wrapper)
+        for make in makers:
             with pytest.raises(ConfigurationError, match=r"SQLiteStorage is a class.*SQLiteStorage\(\.\.\.\)"):
                 make(SQLiteStorage)
 

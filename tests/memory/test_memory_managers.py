@@ -153,6 +153,7 @@ def test_what_is_deleted_is_gone(manager: Spoken) -> None:
 def test_delete_all_needs_to_be_told_whose(manager: Spoken) -> None:
     for user_id in ("ada", "ada", "bob"):
         manager.add(f"tea of {user_id} {manager.count()}", user_id=user_id)
+    unscoped: Any
     for unscoped in ({}, {"user_id": None}, {"metadata": {}}):
         with pytest.raises(ValidationError, match="allow_delete_all"):
             manager.delete_all(**unscoped)
