@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import inspect
 import logging
 import threading
@@ -14,6 +12,7 @@ from hashlib import blake2b
 from time import perf_counter
 from typing import Any
 
+from memexllm.core.asking import TimeLimitError, completions_client, in_time
 from memexllm.core.errors import ConfigurationError
 from memexllm.core.flow import Flow, Step
 from memexllm.core.models import Message
@@ -44,23 +43,11 @@ class Made:
     usage: dict[str, int] = field(default_factory=dict[str, int])
 
 
-class TimeLimitError(Exception):
-    """The summariser did not answer in time."""
-
-
 def as_summarizer(given: Any, model: str | None, prompt: str) -> Callable[[list[Message], str | None], Any]:
     """What is called with the messages and the summary so far; it returns a text, a completion, or an awaitable."""
-    completions = getattr(getattr(given, "chat", None), "completions", None)
-    if callable(getattr(completions, "create", None)):
-        if hasattr(given, "_memexllm"):
-            raise ConfigurationError(
-                "the summariser is a client that has a history itself; give the OpenAI client as it was before "
-                "with_history()"
-            )
-        if model is None:
-            raise ConfigurationError("a client as summariser needs model=, the model that writes the summary")
-        client = given.with_options(max_retries=0) if callable(getattr(given, "with_options", None)) else given
-        return _ClientSummarizer(client, model, prompt)
+    client = completions_client(given, model, "summariser", "the summary")
+    if client is not None:
+        return _ClientSummarizer(client, model or "", prompt)
     if not callable(given):
         raise ConfigurationError(
             f"a summariser is a callable (messages, previous) -> str, or an OpenAI client with model=; "
@@ -157,7 +144,7 @@ def ask(
     started = perf_counter()
     unawaited: list[Any] = []
     try:
-        answered = yield Step(_in_time, (summarizer, messages, previous, timeout_s, unawaited))
+        answered = yield Step(in_time, (summarizer, (messages, previous), timeout_s, unawaited))
         text, usage = _read(answered)
     except ConfigurationError:
         for awaitable in filter(inspect.iscoroutine, unawaited):
@@ -169,57 +156,6 @@ def ask(
     if not text.strip():
         return Made(error="EmptySummary", seconds=perf_counter() - started, usage=usage)
     return Made(text.strip(), seconds=perf_counter() - started, usage=usage)
-
-
-def _in_time(
-    summarizer: Callable[[list[Message], str | None], Any],
-    messages: list[Message],
-    previous: str | None,
-    timeout_s: float,
-    unawaited: list[Any],
-) -> Any:
-    """What the summariser returns within the limit; one that hangs is left behind in a thread of its own."""
-    returned: list[Any] = []
-    raised: list[BaseException] = []
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            returned.append(context.run(summarizer, messages, previous))
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-            raised.append(error)
-
-    thread = threading.Thread(target=work, name="memexllm-summarizer", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if raised:
-        raise raised[0]
-    if not returned:
-        raise TimeLimitError
-    if hasattr(type(returned[0]), "__await__"):
-        unawaited.append(returned[0])
-        return _awaited_in_time(returned[0], timeout_s)
-    return returned[0]
-
-
-async def _awaited_in_time(awaitable: Awaitable[Any], timeout_s: float) -> Any:
-    task = asyncio.ensure_future(awaitable)
-    try:
-        # Not wait_for(): it waits for as long as a task takes to be cancelled.
-        await asyncio.wait([task], timeout=timeout_s)
-    finally:
-        if not task.done():
-            task.cancel()
-    if not task.done():
-        task.add_done_callback(_look_at)
-        raise TimeLimitError
-    return task.result()
-
-
-def _look_at(task: asyncio.Future[Any]) -> None:
-    """What a task raises when nobody waits for it any more is reported by the loop, unless it was looked at."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _read(answered: Any) -> tuple[str, dict[str, int]]:

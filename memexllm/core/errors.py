@@ -37,6 +37,7 @@ Foreign code is let in by one door per kind, the only places that catch `Excepti
 - a user's storage: `StoragePort` in `memexllm/storage/port.py`;
 - a user's algorithm: `algorithm_call` and `observe` in `memexllm/algorithms/base.py`;
 - a summariser: `ask` in `memexllm/algorithms/_summarizing.py`;
+- an extractor of facts: `asked` in `memexllm/memory/_extracting.py`, whose failure is counted and logged;
 - a search for what is recalled: `Recalling._searched` in `memexllm/integrations/openai/recalling.py`, which logs and
   goes on;
 - a user's plugin: `Plugins.tell` in `memexllm/core/plugins.py`, which logs and goes on;

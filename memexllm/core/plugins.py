@@ -34,6 +34,12 @@ class Plugin:
     elsewhere. Any object that has some of these methods is a plugin as well.
     """
 
+    def on_loaded(self, manager: Any) -> Any:
+        """`manager` tells this plugin from now on; to be kept, as it may be half made yet.
+
+        What it raises reaches whoever loads the plugin, which is not loaded then. Never `async def`.
+        """
+
     def on_memory_added(self, memory: Any) -> Any:
         """A record was stored; not called for one that was there already."""
 
@@ -51,10 +57,14 @@ class Plugin:
 
 
 class Plugins:
-    """The plugins of one manager, in the order they were loaded. `asynchronous` says whether their hooks may be."""
+    """The plugins of one manager, in the order they were loaded. `asynchronous` says whether their hooks may be.
 
-    def __init__(self, plugins: Iterable[Any] = (), *, asynchronous: bool) -> None:
+    `owner` is the manager, which each of them gets to know.
+    """
+
+    def __init__(self, plugins: Iterable[Any] = (), *, asynchronous: bool, owner: Any = None) -> None:
         self._asynchronous = asynchronous
+        self._owner = owner
         self._loaded: tuple[Any, ...] = ()
         self._hooks: dict[str, tuple[Any, ...]] = {}
         for plugin in plugins:
@@ -82,6 +92,11 @@ class Plugins:
                 f"{type(plugin).__name__}.{refused[0]} is async def, which a synchronous manager cannot call; "
                 "use the asynchronous one"
             )
+        told = getattr(plugin, "on_loaded", None)
+        if inspect.iscoroutinefunction(told):
+            raise ConfigurationError(f"{type(plugin).__name__}.on_loaded is async def, and nobody awaits it")
+        if self._owner is not None and callable(told):
+            told(self._owner)
         self._keep((*self._loaded, plugin))
         return plugin
 

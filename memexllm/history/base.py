@@ -47,7 +47,7 @@ class ManagerBase:
                 f"{type(self.storage).__name__}.{asynchronous_methods(self.storage)[0]} is async def, which "
                 "HistoryManager cannot call; use AsyncHistoryManager"
             )
-        self._keep_plugins(Plugins(plugins, asynchronous=self._asynchronous))
+        self._keep_plugins(Plugins(plugins, asynchronous=self._asynchronous, owner=self))
         self.algorithm = algorithm
         self.clock = clock
         self.micros: Callable[[], int] = micros_now if clock is utc_now else lambda: to_micros(clock())

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from memexllm.memory.base_database import EmbeddingVectorDatabase
     from memexllm.memory.chunking.base import ChunkingStrategy
     from memexllm.memory.embeddings.base import EmbeddingProvider
+    from memexllm.memory.extraction import AsyncFactExtraction, ExtractionCounts, FactExtraction
     from memexllm.memory.factory import create_memory_vector_db
     from memexllm.memory.in_memory import InMemoryVectorDatabase
     from memexllm.memory.ingesting import IngestResult
@@ -55,6 +56,9 @@ __all__ = [
     "create_redis_memory_vector_db",
     "MessageRecall",
     "AsyncMessageRecall",
+    "FactExtraction",
+    "AsyncFactExtraction",
+    "ExtractionCounts",
     "Memory",
     "Fact",
     "Document",
@@ -65,6 +69,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "AsyncFactExtraction": "memexllm.memory.extraction",
         "AsyncMemoryManager": "memexllm.memory.manager",
         "AsyncMessageRecall": "memexllm.memory.recall",
         "AsyncRedisVectorDatabase": "memexllm.memory.redis",
@@ -73,7 +78,9 @@ __getattr__, __dir__ = lazy_exports(
         "DocumentStore": "memexllm.memory.stores.protocols",
         "EmbeddingProvider": "memexllm.memory.embeddings.base",
         "EmbeddingVectorDatabase": "memexllm.memory.base_database",
+        "ExtractionCounts": "memexllm.memory.extraction",
         "Fact": "memexllm.memory.records",
+        "FactExtraction": "memexllm.memory.extraction",
         "FactStore": "memexllm.memory.stores.protocols",
         "GraphResult": "memexllm.memory.stores.triples",
         "GraphStore": "memexllm.memory.stores.protocols",

@@ -52,7 +52,7 @@ class MemoryManagerBase:
     ) -> None:
         self._named: dict[str, Any] = {}
         self._chunkers = Chunkers()
-        self._plugins = Plugins(plugins, asynchronous=self._asynchronous)
+        self._plugins = Plugins(plugins, asynchronous=self._asynchronous, owner=self)
         database = database_for(vector_database, storage_backend, embeddings, otherwise_embedded=not self._asynchronous)
         given = {"facts": facts, "history": history, "documents": documents, "graph": graph}
         if database is None and all(store is None for store in given.values()):

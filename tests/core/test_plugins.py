@@ -160,3 +160,31 @@ def test_an_installed_package_announces_its_plugin(tmp_path: Path, monkeypatch: 
     with pytest.raises(ConfigurationError, match=r"'nobody'.*analytics"):
         memory.load_plugin("nobody")
     monkeypatch.delitem(sys.modules, "their_plugins")
+
+
+class Knowing(Plugin):
+    manager: Any = None
+
+    def on_loaded(self, manager: Any) -> None:
+        if self.manager is not None:
+            raise ConfigurationError("one manager is enough")
+        self.manager = manager
+
+    def on_memory_added(self, memory: Any) -> None: ...
+
+
+def test_a_plugin_gets_to_know_its_manager_and_may_refuse_it() -> None:
+    plugin = Knowing()
+    with MemoryManager(":memory:", plugins=[plugin]) as first, MemoryManager(":memory:") as second:
+        assert plugin.manager is first
+        with pytest.raises(ConfigurationError, match="one manager is enough"):
+            second.load_plugin(plugin)
+        assert second.plugins == ()
+
+
+def test_what_is_never_awaited_may_not_be_asynchronous() -> None:
+    class Late(Recording):
+        async def on_loaded(self, manager: Any) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="nobody awaits it"):
+        AsyncMemoryManager(":memory:", plugins=[Late])
