@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 from memexllm.algorithms._marks import Cost, Front, Marks
@@ -65,12 +66,12 @@ class TokenAlgorithm(NotedAlgorithm):
         cache_discount: float,
     ) -> None:
         super().__init__()
-        if not max_tokens > 0:
+        if not (_is_finite(max_tokens) and max_tokens > 0):
             raise ValidationError(f"max_tokens must be a positive number, or at most 1 a fraction; got {max_tokens!r}")
         _check_keep(keep, max_tokens)
-        if not 0 <= cache_discount < 1:
+        if not (_is_finite(cache_discount) and 0 <= cache_discount < 1):
             raise ValidationError(f"cache_discount is the fraction a cached token is cheaper; got {cache_discount!r}")
-        if reserve_tokens < 0:
+        if not (_is_finite(reserve_tokens) and reserve_tokens >= 0):
             raise ValidationError(f"reserve_tokens are left free for the answer, at least 0; got {reserve_tokens!r}")
         self.max_tokens = max_tokens
         self.keep: Keep = keep
@@ -239,10 +240,16 @@ def _cost(counter: TokenCounter, counts: Counts) -> Callable[[MessageRow], int]:
 
 
 def _check_keep(keep: Any, max_tokens: float) -> None:
-    if keep != "auto" and isinstance(keep, int | float) and 1 < max_tokens < keep:
-        raise ValidationError(f"keep is at most max_tokens={max_tokens:g}, or at most 1 a fraction of it; got {keep!r}")
-    if keep != "auto" and not (isinstance(keep, int | float) and keep > 0):
+    if keep == "auto":
+        return
+    if not (_is_finite(keep) and keep > 0):
         raise ValidationError(f'keep must be a positive number, at most 1 a fraction, or "auto"; got {keep!r}')
+    if 1 < max_tokens < keep:
+        raise ValidationError(f"keep is at most max_tokens={max_tokens:g}, or at most 1 a fraction of it; got {keep!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
 
 
 def shown(keep: Keep) -> str:

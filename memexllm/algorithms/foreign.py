@@ -36,6 +36,10 @@ def as_algorithm(algorithm: Any) -> BaseAlgorithm | None:
     """`algorithm` itself when its class is one of ours; by its type, since a mock passes isinstance()."""
     if algorithm is None or issubclass(type(algorithm), BaseAlgorithm):
         return algorithm  # type: ignore[no-any-return]  # checked
+    if isinstance(algorithm, type):
+        raise ConfigurationError(
+            f"{algorithm.__name__} is a class, and an algorithm is an object: {algorithm.__name__}(...)"
+        )
     if not any(callable(getattr(algorithm, name, None)) for name in ("get_message_window", "process_thread")):
         raise ConfigurationError(
             f"{type(algorithm).__name__} is no algorithm: it lacks get_message_window; "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from memexllm.core.errors import ConfigurationError, ConnectionError
-from memexllm.storage.opening import SETTING, place_in_environment
+from memexllm.core.errors import ConfigurationError
+from memexllm.storage.opening import SETTING, place_in_environment, refuse_missing
 
 if TYPE_CHECKING:
     from memexllm.history.manager import HistoryManager
@@ -26,14 +25,5 @@ def opened_manager(place: str | None, *, may_create: bool = False) -> HistoryMan
 
     manager = HistoryManager(named)
     if not may_create:
-        _refuse_missing(manager.storage)
+        refuse_missing(manager.storage, "; `memexllm chat` and `memexllm import` make one")
     return manager
-
-
-def _refuse_missing(storage: Any) -> None:
-    from memexllm.storage.sqlite import SQLiteStorage
-
-    if isinstance(storage, SQLiteStorage) and storage.path != ":memory:":
-        path = os.fspath(storage.path)
-        if not os.path.exists(path):
-            raise ConnectionError(f"there is no database {path!r}; `memexllm chat` and `memexllm import` make one")

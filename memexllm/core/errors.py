@@ -46,6 +46,9 @@ Foreign code is let in by one door per kind, the only places that catch `Excepti
   `memexllm/memory/doors.py`;
 - somebody's PDF file, in the hands of pypdf: `memexllm/memory/ingest/pdf.py`.
 
+Beside them the drivers of flows, in `memexllm/core/flow.py`, hand what a step raised to the flow that waits for it, and
+a thread that asks under a time limit, in `memexllm/core/asking.py`, to whoever waits for its answer.
+
 No message shows the text of a conversation or the password of a URL.
 """
 

@@ -7,7 +7,7 @@ makes another thing, or it raises. The last keeps the factory's own error as its
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
@@ -36,10 +36,18 @@ def call_factory(factory: Callable[..., Any], dotted: str, setting: str, *args: 
     try:
         return factory(*args, **kwargs)
     except Exception as error:
-        raise raised_inside(error, dotted, setting) from error
+        raise _raised_inside(error, dotted, setting) from error
 
 
-def raised_inside(error: Exception, dotted: str, setting: str) -> FactoryRuntimeError:
+async def awaited_product(product: Awaitable[Any], dotted: str, setting: str) -> Any:
+    """What an asynchronous factory returns in the end."""
+    try:
+        return await product
+    except Exception as error:
+        raise _raised_inside(error, dotted, setting) from error
+
+
+def _raised_inside(error: Exception, dotted: str, setting: str) -> FactoryRuntimeError:
     return FactoryRuntimeError(f"{setting}={dotted!r} raised {type(error).__name__}; the cause has its traceback")
 
 

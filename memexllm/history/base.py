@@ -40,6 +40,7 @@ class ManagerBase:
         clock: Clock = utc_now,
         id_source: IdSource = new_id,
     ) -> None:
+        as_algorithm(algorithm)  # refused here, not by the first call
         self.port = StoragePort(opened(storage, asynchronous=self._asynchronous))
         if self.port.asynchronous and not self._asynchronous:
             raise ConfigurationError(

@@ -20,6 +20,7 @@ from memexllm.history.async_manager import AsyncHistoryManager
 from memexllm.history.base import opened
 from memexllm.history.manager import HistoryManager
 from memexllm.history.transfer import Asynchronous, Synchronous, all_ids
+from memexllm.storage.opening import refuse_missing
 from memexllm.storage.port import Reader, StoragePort
 
 Existing = Literal["keep", "update", "replace"]
@@ -90,8 +91,8 @@ def copy_threads(
     A thread whose id the target has for something else is left alone and is among the `conflicts`, also when it was
     copied before and has changed in the source since. `existing="update"` brings the latter up to date (nothing may
     have been said in it in the target), `"replace"` puts the source's in the place of either. A named thread that does
-    not exist is a `ThreadNotFoundError` before anything is written; what comes back different from what was stored is a
-    `StorageError`.
+    not exist is a `ThreadNotFoundError` before anything is written, a source file that does not is a `ConnectionError`;
+    what comes back different from what was stored is a `StorageError`.
     """
     if existing not in get_args(Existing):
         raise ConfigurationError(f'existing is "keep", "update" or "replace", not {existing!r}')
@@ -100,6 +101,8 @@ def copy_threads(
     for given in (source, target):
         is_manager = isinstance(given, HistoryManager | AsyncHistoryManager)
         storage = given.storage if is_manager else opened(given)  # type: ignore[union-attr]  # a manager has one
+        if storage is not given and given is source and not is_manager:
+            refuse_missing(storage)
         ports.append(StoragePort(storage))
         if not is_manager and storage is not given:
             ours.append(ports[-1])

@@ -21,6 +21,7 @@ from memexllm.history.base import opened
 from memexllm.history.manager import HistoryManager
 from memexllm.storage._listing import list_query
 from memexllm.storage.base import AsyncBaseStorage, BaseStorage
+from memexllm.storage.opening import refuse_missing
 from memexllm.storage.port import StoragePort
 
 File = str | os.PathLike[str] | IO[bytes]
@@ -69,7 +70,7 @@ def export_threads(
     file open for writing bytes, which stays open. Each thread is as it was at one moment. A named thread that does not
     exist is a `ThreadNotFoundError` before anything is written.
     """
-    return _driven(history, lambda port: _export(port, Target(file), thread_ids, progress))
+    return _driven(history, lambda port: _export(port, Target(file), thread_ids, progress), reads=True)
 
 
 @overload
@@ -100,11 +101,16 @@ def import_threads(
     return _driven(history, lambda port: _import(port, Source(file), existing, progress))
 
 
-def _driven(history: Any, work: Callable[[StoragePort], Flow[Transfer]]) -> Transfer | Coroutine[Any, Any, Transfer]:
+def _driven(
+    history: Any, work: Callable[[StoragePort], Flow[Transfer]], *, reads: bool = False
+) -> Transfer | Coroutine[Any, Any, Transfer]:
+    """`reads` refuses the path of a file that is not there, which opening it would make."""
     if isinstance(history, HistoryManager | AsyncHistoryManager):
         flow = work(history.port)
         return arun(flow) if isinstance(history, AsyncHistoryManager) else run(flow)
     storage = opened(history)
+    if reads and storage is not history:
+        refuse_missing(storage)
     port = StoragePort(storage)
     flow = work(port) if storage is history else _then_closed(port, work(port))
     return arun(flow) if port.asynchronous else run(flow)

@@ -10,6 +10,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from memexllm.core import jsontext
@@ -138,6 +139,7 @@ class EmbeddingVectorDatabase(MemoryVectorDatabase):
     ) -> Flow[MemoryRecordResults]:
         wanted = parsed_filters(filters)
         limit, offset = checked_page(limit, offset)
+        check_least(min_score)
         vector = yield from embedded_query(self.embeddings, checked_query(query))
         asked = (wanted, limit, offset, min_score)
         found: Found = yield (
@@ -265,6 +267,13 @@ def checked_page(limit: Any, offset: Any) -> tuple[int, int]:
     checked_positive(limit, "limit")
     checked_not_negative(offset, "offset")
     return min(limit, _MOST), min(offset, _MOST)
+
+
+def check_least(min_score: Any) -> None:
+    if min_score is None:
+        return
+    if isinstance(min_score, bool) or not isinstance(min_score, Real) or min_score != min_score:
+        raise ValidationError(f"min_score is the least score, a number; got {min_score!r:.20}")
 
 
 def results(found: Found, limit: int, offset: int) -> MemoryRecordResults:

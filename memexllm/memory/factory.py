@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from memexllm.core.errors import ConfigurationError
-from memexllm.core.factories import call_factory, checked_product, load_factory, raised_inside
+from memexllm.core.factories import awaited_product, call_factory, checked_product, load_factory
 from memexllm.memory.vector_database import MemoryVectorDatabase
 
 SETTING = "MEMORY_VECTOR_DB_FACTORY"
@@ -68,10 +68,7 @@ class PendingDatabase:
         return made
 
     async def _made(self) -> Any:
-        try:
-            product = await self._product
-        except Exception as error:
-            raise raised_inside(error, self._dotted, SETTING) from error
+        product = await awaited_product(self._product, self._dotted, SETTING)
         return checked_product(product, MemoryVectorDatabase, self._dotted, SETTING)
 
     def refuse(self) -> ConfigurationError:

@@ -11,6 +11,7 @@ from memexllm.core.flow import Flow
 from memexllm.core.moments import Clock
 from memexllm.core.plugins import Plugins
 from memexllm.memory.doors import provider_name
+from memexllm.memory.filters import parsed_filters
 from memexllm.memory.opening import Opening
 from memexllm.memory.ports import ForeignDatabase, Port
 from memexllm.memory.records import MemoryRecord, MemoryRecordResults
@@ -75,7 +76,7 @@ def delete(opening: Opening, memory_id: str, user_id: str | None) -> Flow[bool]:
 
 
 def delete_all(opening: Opening, filters: Mapping[str, Any], *, unscoped: bool) -> Flow[int]:
-    refuse_unscoped(filters.values(), unscoped=unscoped)
+    refuse_unscoped(parsed_filters(filters).conditions, unscoped=unscoped)
     return (yield from delete_matching(opening, None, filters, operation="delete_all"))
 
 

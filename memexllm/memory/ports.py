@@ -12,7 +12,14 @@ from typing import Any
 
 from memexllm.core.errors import NotSupportedError, ProviderError
 from memexllm.core.flow import Flow, Step
-from memexllm.memory.base_database import EmbeddingVectorDatabase, Written, checked_page, checked_query, checked_records
+from memexllm.memory.base_database import (
+    EmbeddingVectorDatabase,
+    Written,
+    check_least,
+    checked_page,
+    checked_query,
+    checked_records,
+)
 from memexllm.memory.doors import provider_call, provider_name
 from memexllm.memory.filters import Filter, parsed_filters
 from memexllm.memory.records import MemoryRecord, MemoryRecordResults
@@ -50,6 +57,7 @@ class ForeignDatabase:
     ) -> Flow[MemoryRecordResults]:
         wanted = parsed_filters(filters)
         limit, offset = checked_page(limit, offset)
+        check_least(min_score)
         # A database of the seeds' shape knows no offset, and need not as long as the first page is wanted.
         more: dict[str, Any] = {"limit": limit, "offset": offset} if offset else {"limit": limit}
         if hybrid:

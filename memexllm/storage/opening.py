@@ -12,7 +12,7 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from memexllm.core.errors import ConfigurationError, FactoryReturnTypeError, ValidationError
+from memexllm.core.errors import ConfigurationError, ConnectionError, FactoryReturnTypeError, ValidationError
 from memexllm.core.factories import call_factory, load_factory
 from memexllm.storage.port import REQUIRED
 
@@ -59,6 +59,14 @@ def storage_from_url(url: str | os.PathLike[str], *, asynchronous: bool = False)
     module, name = server_class(scheme, asynchronous=asynchronous)
     made: BaseStorage = getattr(import_module(module), name)(f"{scheme}://{rest}")
     return made
+
+
+def refuse_missing(storage: Any, otherwise: str = "") -> None:
+    """For who only reads: opening a SQLite file that is not there would make an empty one."""
+    from memexllm.storage.sqlite import SQLiteStorage
+
+    if isinstance(storage, SQLiteStorage) and storage.path != ":memory:" and not os.path.exists(storage.path):
+        raise ConnectionError(f"there is no database {os.fspath(storage.path)!r}{otherwise}")
 
 
 def scheme_of(place: str) -> str | None:

@@ -66,6 +66,10 @@ class StoragePort:
     """A storage as the flows see it."""
 
     def __init__(self, storage: Any) -> None:
+        if isinstance(storage, type):
+            raise ConfigurationError(
+                f"{storage.__name__} is a class, and a storage is an object: {storage.__name__}(...)"
+            )
         missing = [name for name in REQUIRED if not callable(getattr(storage, name, None))]
         if missing:
             raise ConfigurationError(

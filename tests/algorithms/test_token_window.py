@@ -127,6 +127,13 @@ def test_a_budget_is_positive(arguments: dict[str, Any]) -> None:
         TokenWindowAlgorithm(**arguments)
 
 
+@pytest.mark.parametrize("wrong", ["8000", None, True, float("nan"), float("inf")], ids=str)
+def test_what_is_no_finite_number_is_refused(wrong: Any) -> None:
+    for name in ("max_tokens", "keep", "reserve_tokens", "cache_discount"):
+        with pytest.raises(ValidationError, match=name):
+            TokenWindowAlgorithm(**{"max_tokens": 100, name: wrong})
+
+
 def test_a_message_is_counted_once() -> None:
     counted: list[str] = []
 

@@ -8,7 +8,9 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from openai import OpenAI
 
+from memexllm import AsyncHistoryManager, with_history
 from memexllm.algorithms import BaseAlgorithm, FIFOAlgorithm
 from memexllm.core import HistoryManager, Message, Thread
 from memexllm.core.models import ImageContent, TextContent, ToolCallContent
@@ -75,9 +77,26 @@ class TestWindows:
         assert texts(manager.get_messages(thread_id)) == SIX
         assert again.metadata["user"] == "ann"
 
-    def test_an_object_that_is_no_algorithm_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="object is no algorithm: it lacks get_message_window"):
-            filled(MemoryStorage(), object())
+    def test_an_object_that_is_no_algorithm_is_refused_when_it_is_given(self) -> None:
+        def wrapper(storage: Any, algorithm: Any) -> Any:
+            return with_history(storage=storage, algorithm=algorithm)
+
+        makers: tuple[Any, ...] = (HistoryManager, AsyncHistoryManager, wrapper)
+        for make in makers:
+            with pytest.raises(ConfigurationError, match="object is no algorithm: it lacks get_message_window"):
+                make(MemoryStorage(), object())
+            with pytest.raises(ConfigurationError, match=r"FIFOAlgorithm is a class.*FIFOAlgorithm\(\.\.\.\)"):
+                make(MemoryStorage(), FIFOAlgorithm)
+
+    def test_a_class_is_no_storage(self) -> None:
+        def wrapper(storage: Any) -> Any:
+            with OpenAI(api_key="key") as client:
+                return with_history(client, storage=storage)
+
+        makers: tuple[Any, ...] = (HistoryManager, AsyncHistoryManager, wrapper)
+        for make in makers:
+            with pytest.raises(ConfigurationError, match=r"SQLiteStorage is a class.*SQLiteStorage\(\.\.\.\)"):
+                make(SQLiteStorage)
 
     @pytest.mark.parametrize("algorithm", [Duck(), Newest()], ids=["Duck", "Newest"])
     def test_explain_names_the_algorithm_that_left_a_message_out(self, algorithm: Any) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from memexllm import AsyncHistoryManager, HistoryManager, MemoryStorage, Message, SQLiteStorage, Thread
-from memexllm.core.errors import ConfigurationError, StorageError, ThreadNotFoundError
+from memexllm.core.errors import ConfigurationError, ConnectionError, StorageError, ThreadNotFoundError
 from memexllm.history.copying import COPYING, Conflict, Copied, copy_threads
+from memexllm.history.transfer import export_threads
 from memexllm.testing._batches import scale
 from memexllm.testing._corpus import fingerprints
 from memexllm.testing._driven import DrivenStorage, says
@@ -222,6 +223,19 @@ def test_paths_urls_and_managers_are_taken(tmp_path: Path) -> None:
             return await copying
 
     assert asyncio.run(awaited()).n_threads == 1
+
+
+@pytest.mark.parametrize("place", ["{}/typo.db", "sqlite:///{}/typo.db"])
+def test_a_file_that_is_not_there_is_no_source_and_is_not_made(tmp_path: Path, place: str) -> None:
+    source = place.format(tmp_path)
+    backup = tmp_path / "backup.jsonl"
+    backup.write_text("yesterday's")
+    with pytest.raises(ConnectionError, match="no database"):
+        copy_threads(source, tmp_path / "b.db")
+    with pytest.raises(ConnectionError, match="no database"):
+        export_threads(source, backup)
+    assert [path.name for path in tmp_path.iterdir()] == ["backup.jsonl"]
+    assert backup.read_text() == "yesterday's"
 
 
 def test_what_cannot_be_copied_is_refused() -> None:

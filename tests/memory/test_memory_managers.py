@@ -153,7 +153,8 @@ def test_what_is_deleted_is_gone(manager: Spoken) -> None:
 def test_delete_all_needs_to_be_told_whose(manager: Spoken) -> None:
     for user_id in ("ada", "ada", "bob"):
         manager.add(f"tea of {user_id} {manager.count()}", user_id=user_id)
-    for unscoped in ({}, {"user_id": None}):
+    unscoped: Any
+    for unscoped in ({}, {"user_id": None}, {"metadata": {}}):
         with pytest.raises(ValidationError, match="allow_delete_all"):
             manager.delete_all(**unscoped)
     assert manager.delete_all(user_id="ada") == 2
@@ -174,6 +175,13 @@ def test_nothing_below_the_score_is_found(manager: Spoken) -> None:
     assert len(scores) == 2
     best = manager.search("tea milk", min_score=max(scores))
     assert (len(best), best.total, best.next_offset) == (1, 1, None)
+
+
+def test_a_least_score_that_is_no_number_is_refused(manager: Spoken) -> None:
+    manager.add("tea")
+    for min_score in ("high", True, float("nan")):
+        with pytest.raises(ValidationError, match="min_score"):
+            manager.search("tea", min_score=min_score)
 
 
 def test_what_is_returned_is_the_callers(manager: Spoken) -> None:

@@ -24,6 +24,7 @@ from memexllm import (
     TokenWindowAlgorithm,
     with_history,
 )
+from memexllm.core.calibration import CALIBRATION, Calibration
 from memexllm.core.tokens import TokenCounter
 from tests.openai.responding import FUNCTIONS, Respond, function_output, texts
 from tests.openai.talking import (
@@ -382,14 +383,28 @@ def test_the_budget_holds_with_what_is_recalled(talking: Callable[..., Talk], se
     talk = talking(recall=Recall(max_tokens=100), algorithm=TokenWindowAlgorithm(max_tokens=300))
     talk.say(user(DOG))
     counter = TokenCounter("gpt-4o")
-    n_recalled = 0
+    n_recalled, counts, learned = 0, set[int](), set[int]()
     for number in range(12):
         talk.say(user(f"{ASKED} {number} " + "really " * 20))
-        assert counter.count_messages(sent(server)) <= 300
+        counts.add(counter.count_messages(sent(server)))
+        assert max(counts) <= 300
         n_recalled += len(recalled(said(server)))
+        samples = talk.run("get_thread", "t").state.get(CALIBRATION, {})
+        learned.update(Calibration(*sample).counted for sample in samples.values())
         assert talk.info is not None
         assert talk.info.context.tokens == counter.count_messages(sent(server))
     assert n_recalled > 0
+    # The server's count is compared with what was sent, not with the room that was left. (Streams report no usage.)
+    assert learned <= counts
+    assert bool(learned) is not talk.streamed
+
+
+def test_the_same_question_asked_before_is_not_recalled(talking: Callable[..., Talk], server: OpenAIServer) -> None:
+    talk = talking(recall=Recall())
+    ada = talk.client.for_user("ada")
+    talk.say(user(ASKED), thread_id="a1", client=ada)
+    talk.say(user(ASKED), thread_id="a2", client=ada)
+    assert f"user: {ASKED}" not in "".join(recalled(said(server)))
 
 
 def test_a_question_that_leaves_no_room_is_asked_without(talking: Callable[..., Talk], server: OpenAIServer) -> None:

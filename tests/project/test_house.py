@@ -147,6 +147,26 @@ def test_a_module_says_what_it_holds_and_is_short(module: Path) -> None:
     assert len(source.splitlines()) <= MAX_LINES
 
 
+def catches_everything(module: Path) -> bool:
+    """Whether it has an `except Exception` or wider that may go on, or suppresses as much."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            caught = "BaseException" if node.type is None else ast.unparse(node.type)
+            raised_again = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+            if "Exception" in re.split(r"[\W]", caught) or (caught == "BaseException" and not raised_again):
+                return True
+        suppressed = node.args if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress") else []
+        if any(ast.unparse(each) in ("Exception", "BaseException") for each in suppressed):
+            return True
+    return False
+
+
+def test_everything_is_caught_at_the_doors_alone() -> None:
+    listed = re.findall(r"`(memexllm/[\w/]+\.py)`", (ROOT / "memexllm/core/errors.py").read_text())
+    found = [module.relative_to(ROOT).as_posix() for module in MODULES if catches_everything(module)]
+    assert sorted(set(found)) == sorted(set(listed))
+
+
 def test_no_test_is_written_for_numbers() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from memexllm.algorithms.base import BaseAlgorithm
+from memexllm.algorithms.foreign import as_algorithm
 from memexllm.core.errors import ConfigurationError, NoStorageError
 from memexllm.core.exchanges import Orphans
 from memexllm.history.async_manager import AsyncHistoryManager
@@ -245,9 +246,13 @@ def _managers(
     given: HistoryManager | AsyncHistoryManager | None,
     plugins: tuple[Any, ...],
 ) -> Callable[[bool], HistoryManager | AsyncHistoryManager]:
-    """A manager for clients of either kind: the one that was given, or one made. A wrong URL is refused at once."""
+    """A manager for clients of either kind: the one that was given, or one made.
+
+    A wrong URL is refused at once, and so is what is no algorithm.
+    """
     if given is not None:
         return lambda asynchronous: given
+    as_algorithm(algorithm)
     stored_at = opened_for_clients(storage)
 
     def manager(asynchronous: bool) -> HistoryManager | AsyncHistoryManager:
