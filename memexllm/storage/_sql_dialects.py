@@ -136,7 +136,7 @@ def engine_options(url: sa.URL, pool_size: int, wait_s: float) -> dict[str, Any]
         over_socket = "unix_socket" in url.query and not any(name.startswith("ssl") for name in url.query)
         if over_socket and url.get_driver_name() == "pymysql":
             # It would read all certificates of the system for every connection, which takes 25 ms.
-            options["connect_args"]["ssl_disabled"] = True
+            options["connect_args"] |= {"ssl_disabled": True}
     return options | {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": wait_s, "pool_use_lifo": True}
 
 
