@@ -103,8 +103,13 @@ async def arun(flow: Flow[R]) -> R:
                     result = await _finish(step, deferred)
                 elif deferred:
                     raise deferred[0]
-                else:
+                elif step.blocking:
                     result = await _perform(step)
+                else:
+                    # As `_perform` does it, without another coroutine for what every call goes through.
+                    result = _take(step)
+                    if hasattr(type(result), "__await__"):
+                        result = await result
             except BaseException as error:  # noqa: BLE001 - re-delivered where the flow waits, never judged here
                 step = flow.throw(error)
             else:
