@@ -10,7 +10,7 @@ can hold its text, whatever else waits to be indexed.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import groupby, islice, pairwise
 from typing import Any, NamedTuple
@@ -36,9 +36,10 @@ _AFTER = f"SELECT rowid FROM {INDEX} WHERE rowid > ? AND rowid <= ? ORDER BY row
 _FIND = f"""
     SELECT rowid, bm25({INDEX}, {TURN_WEIGHT}, {NEIGHBOURS_WEIGHT}, 0.0) AS cost
     FROM {INDEX} WHERE {INDEX} MATCH ? AND rowid BETWEEN ? AND ? ORDER BY cost, rowid DESC LIMIT ?"""
-_HIT = f"""
-    SELECT threads.id, {FULL_TEXT} FROM messages JOIN threads ON log_id = position >> {SEQ_BITS}
-    WHERE position = ? AND superseded = 0"""
+_HITS = f"""
+    SELECT position, threads.id, {FULL_TEXT} FROM messages JOIN threads ON log_id = position >> {SEQ_BITS}
+    WHERE superseded = 0 AND position IN """
+_MOST_BOUND = 500
 _WORDS = """wire_text, CASE WHEN instr(extra_text, '"speaker"') THEN extra_text END"""
 _LIVE = f"""
     SELECT position, {_WORDS}
@@ -124,10 +125,12 @@ def find(db: Executor, scope: Scope, query: Query) -> list[Found]:
     if not query.phrases:
         return []
     match = _match_of(query, scope.user_id)
+    best = db.execute(_FIND, (match, low, high, min(query.limit, _LIMIT))).fetchall()
+    hits = _hits(db, [position for position, _ in best if position >= 0])
     found: list[Found] = []
-    for position, cost in db.execute(_FIND, (match, low, high, min(query.limit, _LIMIT))).fetchall():
-        hits = db.execute(_HIT, (position,)).fetchall() if position >= 0 else _hits_of_fork(db, position)
-        found.extend(Found(thread_id, texts, -cost) for thread_id, texts in hits)
+    for position, cost in best:
+        there = hits.get(position, ()) if position >= 0 else _hits_of_fork(db, position)
+        found.extend(Found(thread_id, texts, -cost) for thread_id, texts in there)
     return found
 
 
@@ -283,6 +286,16 @@ def _live(
     rows = live_of(db, chain_of(db, log_id), _WORDS, low & SEQ_MASK, high & SEQ_MASK, newest=newest)
     stop = None if limit is None else offset + limit
     return [(first | seq, wire_text, extra_text) for seq, _, wire_text, extra_text in islice(rows, offset, stop)]
+
+
+def _hits(db: Executor, positions: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
+    """The threads and texts of live messages, by position."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    for start in range(0, len(positions), _MOST_BOUND):
+        some = positions[start : start + _MOST_BOUND]
+        for position, thread_id, texts in db.execute(f"{_HITS}({', '.join('?' * len(some))})", some).fetchall():
+            found.setdefault(position, []).append((thread_id, texts))
+    return found
 
 
 def _hits_of_fork(db: Executor, position: int) -> list[tuple[str, str]]:

@@ -41,6 +41,7 @@ _UNSPACED = (
 _PLANES_WITH_MARKS = range(0x300, 0x20000)
 _SYMBOLS = "\u2190-\u2bff\U0001f000-\U0001faff"
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+")
+_NO_WORD = re.compile(r"(?!)")
 # Canonical class up to which a mark belongs to the letter (vowel signs, kana voicing) and is no accent.
 _LAST_CLASS_OF_LETTERS = 9
 _PLACEHOLDERS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
@@ -116,6 +117,13 @@ def refuse_surrogates(text: str, what: str) -> None:
         raise ValidationError(f"the {what} holds a lone surrogate, which no text that is stored can hold") from None
 
 
+@lru_cache(maxsize=512)
+def _ascii_words(initials: str) -> re.Pattern[str]:
+    """Words of an ASCII text that begin with one of these letters, small or capital."""
+    letters = re.escape(initials + initials.upper())
+    return re.compile(rf"(?<![A-Za-z0-9])[{letters}][A-Za-z0-9]*") if initials else _NO_WORD
+
+
 @lru_cache(maxsize=1)
 def _any_word() -> re.Pattern[str]:
     marks = "".join(chr(code) for code in _PLANES_WITH_MARKS if unicodedata.category(chr(code)).startswith("M"))
@@ -159,9 +167,11 @@ def _matches(text: str, wanted: frozenset[Phrase]) -> list[tuple[int, int, Phras
     if text.isascii() and all(len(phrase) == 1 for phrase in wanted):
         # Each word of such a text is one term, and no pair of them is looked for.
         by_stem = {phrase[0]: phrase for phrase in wanted}
+        # A stem begins as its words do, so no other words are looked at.
+        words = _ascii_words("".join(sorted({term[0] for term in by_stem if term})))
         return [
             (match.start(), match.end(), by_stem[term])
-            for match in _ASCII_WORD.finditer(text)
+            for match in words.finditer(text)
             if (term := stem(match[0].lower())) in by_stem
         ]
     found: list[tuple[int, int, Phrase]] = []

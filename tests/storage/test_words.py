@@ -37,6 +37,12 @@ def test_a_stem_is_that_of_fts5(word: str) -> None:
     assert [stem(word)] == terms_in_fts5(word)
 
 
+@given(english)
+@example("sssing")
+def test_a_stem_begins_as_its_word(word: str) -> None:
+    assert stem(word)[0] == word[0]
+
+
 @given(st.text("abé🙂\u0301東京 '\"*_-\x00\nЖß", max_size=30))
 def test_a_text_has_the_words_the_index_sees(text: str) -> None:
     assert terms_in_fts5(indexed_text(text)) == stemmed(text)
