@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
         left_out()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def pytest_collection_finish() -> None:
+    # The many thousand tests themselves need not be looked at by every collection of garbage, nor by tests that ask for one.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
