@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # The many thousand tests themselves need not be looked at by every collection of garbage, nor by tests that ask for one.
+    # The many thousand tests need not be looked at by every collection of garbage, nor by tests that ask for one.
     gc.collect()
     gc.freeze()
 
